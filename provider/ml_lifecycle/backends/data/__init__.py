@@ -1,0 +1,1 @@
+"""Partitions, snapshots and published results."""

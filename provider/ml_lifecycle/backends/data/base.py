@@ -1,0 +1,76 @@
+"""Where partitions, snapshots and published results live."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What can be seen of a file without reading it."""
+
+    size: int
+    """Bytes."""
+    modified_at: float
+    """Seconds since the epoch."""
+
+
+class DataStore(ABC):
+    """A tree of files below one root. Every ``uri`` is relative to it, and none leads out of it."""
+
+    @abstractmethod
+    def state(self, uri: str) -> FileState | None:
+        """The file's state, or ``None`` where nothing is."""
+
+    @abstractmethod
+    def partitions(self, template: str) -> tuple[str, ...]:
+        """Names of the partitions that exist, sorted: ``flights/{{ partition }}.parquet`` gives ``("2013-01", ...)``."""
+
+    @abstractmethod
+    def check_complete(self, uri: str) -> None:
+        """Look at the file's ends, not at its rows.
+
+        :raises PartitionMissingError: nothing is there.
+        :raises PartitionUnreadableError: it is empty, truncated, or not of the format that its name promises.
+        """
+
+    @abstractmethod
+    def read_table(self, uri: str) -> pd.DataFrame:
+        """The file as a table; parquet or csv by its ending.
+
+        :raises PartitionMissingError: nothing is there.
+        :raises PartitionUnreadableError: it cannot be read as a table, or has no row.
+        """
+
+    @abstractmethod
+    def file_digest(self, uri: str) -> str:
+        """SHA-256 of the file's bytes."""
+
+    @abstractmethod
+    def publish(self, uri: str, write: Callable[[Path], None]) -> str:
+        """Publish a folder whole or not at all, and return its digest.
+
+        ``write`` fills an empty local folder. Where ``uri`` is already published, nothing is written and the digest
+        of what is there is returned: publishing twice does what publishing once does.
+        """
+
+    @abstractmethod
+    def published(self, uri: str) -> str | None:
+        """Digest of a published folder's bytes, or ``None`` where nothing is published."""
+
+    @abstractmethod
+    @contextmanager
+    def folder(self, uri: str, digest: str | None = None) -> Iterator[Path]:
+        """A published folder as a local path, its bytes checked against ``digest`` where one is given.
+
+        :raises DigestMismatchError: the bytes are not what the digest says.
+        :raises PartitionMissingError: nothing is published there.
+        """

@@ -1,0 +1,46 @@
+"""How a fitted model becomes a folder of bytes and comes back without running foreign code."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ml_lifecycle.core.contracts import Contract
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class PackageInfo(Contract):
+    """What a model package says of itself, in its ``package.json``."""
+
+    name: str
+    format: str
+    training_key: str
+    features: str | None
+    """The callable ``module:function`` that makes the model's input; ``None`` where the dataset's columns are it."""
+    features_digest: str | None
+    """Digest of the file that holds that callable; scoring refuses another."""
+    inputs: dict[str, str]
+    """Input columns in order, with their types."""
+    classes: tuple[str | int | float | bool, ...] = ()
+    """Class labels in the order of the probabilities; empty for a regression."""
+
+
+class ModelFormat(ABC):
+    """One serialization format."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def save(self, model: Any, folder: Path, info: PackageInfo, *, example: pd.DataFrame) -> None:
+        """Write the package: the model, ``package.json``, and what MLflow needs to show and serve it."""
+
+    @abstractmethod
+    def load(self, folder: Path, *, allowed_types: Sequence[str]) -> Any:
+        """The fitted model. The folder's digest was checked before.
+
+        :raises UntrustedModelError: the package holds a type that is neither ours nor in ``allowed_types``.
+        """

@@ -1,0 +1,40 @@
+"""Checking a table against an expectation suite."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ml_lifecycle.core.contracts import ExpectationResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """What a suite found in one table."""
+
+    results: tuple[ExpectationResult, ...]
+    unexpected_keys: frozenset[Any] = field(default_factory=frozenset)
+    """Keys of the rows that failed an expectation about single rows."""
+
+
+class Validator(ABC):
+    """Runs expectation suites: ``{"name": ..., "expectations": [{"type", "kwargs", "severity", "meta"}]}``."""
+
+    @abstractmethod
+    def check_suite(self, suite: Mapping[str, Any], *, where: str) -> None:
+        """Refuse a suite that cannot run, naming every mistake in it.
+
+        :raises SuiteError: it names an unknown expectation or a misspelt argument.
+        """
+
+    @abstractmethod
+    def validate(self, table: pd.DataFrame, suite: Mapping[str, Any], *, key: str, where: str) -> ValidationResult:
+        """Check a table. A check that broke is ``inconclusive``, and never the data's fault.
+
+        :raises SuiteError: as :meth:`check_suite`.
+        """

@@ -1,0 +1,417 @@
+"""Every value that one stage hands to another.
+
+Contracts are frozen and cross XCom as plain JSON: :meth:`Contract.to_xcom` out, ``model_validate()`` in. They hold
+references and digests, never data. Fields are only ever added, with a default, and never renamed: a run that started
+before an upgrade must be able to end after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from enum import Enum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Scalar = str | int | float | bool | None
+Stream = Literal["train", "release", "score", "monitor", "rollback"]
+
+DIGEST = r"^[0-9a-f]{64}$"
+NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+"""Model names: MLflow would also take newlines, right-to-left marks and look-alike letters."""
+
+
+class Contract(BaseModel):
+    """A frozen value of plain JSON; NaN and infinity are refused, an unmeasured number is ``None``."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True, protected_namespaces=()
+    )
+
+    def to_xcom(self) -> dict[str, Any]:
+        """The value as plain JSON, which every deployment's XCom accepts."""
+        return self.model_dump(mode="json")
+
+    def content_digest(self) -> str:
+        """SHA-256 over the value's canonical JSON."""
+        return digest_of(self.to_xcom())
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 (64 hex digits) over ``value`` as canonical JSON: sorted keys, no blanks, no NaN."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Verdict(str, Enum):
+    """What a check says. Missing, NaN or infinite is never a pass."""
+
+    PASS = "pass"  # noqa: S105  # a verdict, not a password
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+    @classmethod
+    def worst(cls, verdicts: Any) -> Verdict:
+        """One failure fails the whole, one unknown leaves it inconclusive; of nothing, nothing is known."""
+        found = set(verdicts)
+        if cls.FAIL in found:
+            return cls.FAIL
+        return cls.PASS if found == {cls.PASS} else cls.INCONCLUSIVE
+
+
+# --- What a run was asked --------------------------------------------------------------------------------------------
+
+
+class RunRequest(Contract):
+    """What one run works on: merged once, at its start, from conf, the asset's event and the pipeline."""
+
+    model: str = Field(pattern=NAME)
+    stream: Stream = "train"
+    run_id: str = ""
+    """Airflow's ``dag_id/run_id``, or empty outside Airflow."""
+    trigger: Literal["manual", "scheduled", "asset", "backfill", "command"] = "command"
+    partition: str = ""
+    """The newest partition that the run works on, such as ``2013-03``; empty where a stream needs none."""
+    partitions: tuple[str, ...] = ()
+    """All partitions that it reads, oldest first, ``partition`` last."""
+    reason: str = ""
+    """Why the run was asked for, in the words of a person or of the monitor."""
+    requester: str | None = None
+    """User name of whoever triggered the run; ``None`` for scheduled and asset-triggered runs."""
+    hyperparameters: dict[str, Scalar] = {}
+    """Only those that this run overrides."""
+    version: int | None = None
+    """The model version that a release or a rollback is about, where the request names one."""
+
+
+# --- Data ------------------------------------------------------------------------------------------------------------
+
+
+class Columns(Contract):
+    """Which columns carry meaning for the lifecycle itself."""
+
+    key: str
+    """Names a row uniquely."""
+    time: str | None = None
+    """When the row's event takes place; the split by time orders by it."""
+    target: str | None = None
+    """What is predicted; ``None`` for unsupervised models."""
+
+
+class Source(Contract):
+    """One family of files: ``{{ partition }}`` in ``uri`` is replaced by the partition's name."""
+
+    uri: str
+    """Below the deployment's ``data_root``, such as ``flights/{{ partition }}.parquet``; parquet or csv."""
+
+
+class DropRule(Contract):
+    """Rows that are dropped before anything else sees them, counted under their reason."""
+
+    column: str
+    equals: Scalar = None
+    """The value that marks a row to drop; ``None`` means missing."""
+    because: str
+
+
+class DatasetRef(Contract):
+    """An immutable copy of the data that a run works on.
+
+    ``fingerprint`` is the digest of the stored bytes (see :func:`ml_lifecycle.backends.files.digest_of_folder`) and is
+    verified before every read.
+    """
+
+    uri: str
+    """Folder below the data root: ``data.parquet``, one parquet file per related source, ``origin.json``."""
+    rows: int = Field(ge=0)
+    fingerprint: str = Field(pattern=DIGEST)
+    columns: Columns
+    partitions: tuple[str, ...]
+    dropped: dict[str, int] = {}
+    """Rows dropped, by the rule's ``because``."""
+
+
+class ExpectationResult(Contract):
+    """One expectation's outcome on one dataset."""
+
+    expectation: str
+    """Great Expectations' name for it, such as ``expect_column_values_to_not_be_null``."""
+    column: str | None = None
+    severity: Literal["critical", "warning", "info"] = "critical"
+    verdict: Verdict
+    """``inconclusive`` when the check itself broke, which says nothing about the data."""
+    unexpected_rows: int | None = None
+    detail: str = ""
+
+
+class ValidationReport(Contract):
+    """Whether the data is what its users were promised."""
+
+    dataset: DatasetRef
+    """What later stages read: the dataset that was checked, without quarantined rows."""
+    verdict: Verdict
+    expectations: int = Field(ge=0)
+    """How many were checked."""
+    unmet: tuple[ExpectationResult, ...] = ()
+    """Those that did not pass."""
+    quarantined_rows: int = 0
+    report_uri: str = ""
+
+
+# --- Models ----------------------------------------------------------------------------------------------------------
+
+
+class HoldoutSpec(Contract):
+    """Which rows are kept back for the evaluation."""
+
+    by: Literal["time", "random"] = "time"
+    share: float = Field(default=0.2, gt=0, lt=1)
+    """``time``: the last rows by time; ``random``: rows drawn by a hash of their key, the same ones in each run."""
+
+
+class TrainedModel(Contract):
+    """A model package as training left it: nothing has judged it yet."""
+
+    name: str
+    uri: str
+    """``runs:/<run id>/model`` with a tracking server, else a folder."""
+    digest: str = Field(pattern=DIGEST)
+    """Digest of the package's bytes, checked before every load."""
+    format: Literal["skops"] = "skops"
+    training_key: str = Field(pattern=DIGEST)
+    """Digest over all inputs of the training; one run and one version per key."""
+    run_id: str
+    dataset: DatasetRef
+    holdout: HoldoutSpec
+    training_rows: int
+
+
+class Metric(Contract):
+    """One number and what it was measured on; ``None`` where it cannot be computed, such as AUC on one class."""
+
+    value: float | None
+    rows: int
+
+
+class Difference(Contract):
+    """Candidate minus champion on the same rows, turned so that positive is better."""
+
+    estimate: float | None
+    standard_error: float | None
+    """Paired: DeLong (1988) for ROC AUC, the standard error of row-wise differences for means over rows."""
+    rows: int
+
+
+class ChampionResult(Contract):
+    """The champion, measured on the rows that the candidate was measured on."""
+
+    version: int
+    digest: str = Field(pattern=DIGEST)
+    metrics: dict[str, Metric]
+    differences: dict[str, Difference]
+
+
+class Evaluation(Contract):
+    """What the candidate does on rows that it never saw."""
+
+    model: TrainedModel
+    metrics: dict[str, Metric]
+    slices: dict[str, dict[str, dict[str, Metric]]] = {}
+    """Slice column, then its value, then the metric."""
+    champion: ChampionResult | None = None
+    """``None`` only for a first release."""
+    predictions_uri: str
+    predictions_digest: str = Field(pattern=DIGEST)
+    """Digest of the row-level predictions, which paired comparisons start from."""
+
+
+class GateRule(Contract):
+    """One condition on one metric. Exactly one of ``at_least``, ``at_most`` and ``versus`` says what is compared."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+    versus: Literal["champion"] | None = None
+    margin: float = Field(default=0.0, ge=0)
+    """Tolerated loss against the champion, in the metric's own unit."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """One-sided, of the bound that is compared with ``-margin``."""
+    each: str | None = None
+    """Apply the rule to every value of this slice column."""
+    min_rows: int = Field(default=30, ge=1)
+    """A slice with fewer rows is inconclusive: nothing is known about it."""
+
+
+class GateCheck(Contract):
+    """One rule applied to one value."""
+
+    rule: str
+    """The rule in words, such as ``roc_auc at least 0.6 for origin=JFK``."""
+    verdict: Verdict
+    observed: float | None
+    low: float | None = None
+    high: float | None = None
+    detail: str = ""
+
+
+class GateDecision(Contract):
+    """The gate's judgement of one candidate."""
+
+    evaluation: Evaluation
+    verdict: Verdict
+    checks: tuple[GateCheck, ...]
+    policy_digest: str = Field(pattern=DIGEST)
+    """Digest of the rules that were applied."""
+
+
+class ModelVersion(Contract):
+    """A registered candidate: what a release asks about."""
+
+    name: str
+    version: int = Field(ge=1)
+    digest: str = Field(pattern=DIGEST)
+    training_key: str = Field(pattern=DIGEST)
+    uri: str
+    run_id: str
+    dataset_fingerprint: str = Field(pattern=DIGEST)
+    metrics_digest: str = Field(pattern=DIGEST)
+    """Digest of the evaluation that the gate judged."""
+    gate_verdict: Verdict
+    policy_digest: str = Field(pattern=DIGEST)
+    reason: str = ""
+    """Why the training was asked for."""
+
+
+# --- Release ---------------------------------------------------------------------------------------------------------
+
+
+class Ask(Contract):
+    """The question that an approver answers; its digest names everything that the answer is about."""
+
+    model: str
+    environment: str
+    version: int
+    digest: str = Field(pattern=DIGEST)
+    dataset_fingerprint: str = Field(pattern=DIGEST)
+    metrics_digest: str = Field(pattern=DIGEST)
+    gate_verdict: Verdict
+    policy_digest: str = Field(pattern=DIGEST)
+    epoch: int = Field(ge=0)
+    """The ledger's head when the question was asked."""
+
+    @property
+    def ask_id(self) -> str:
+        """The same question always has the same id."""
+        return self.content_digest()
+
+
+class Decision(Contract):
+    """Who answered an ask, and how. Written once: the first answer is the decision."""
+
+    ask: Ask
+    outcome: Literal["approve", "reject"]
+    decided_by: str
+    """User name, or ``policy`` where policy itself decides."""
+    requested_by: str | None = None
+    reason: str = ""
+    decided_at: datetime
+    expires_at: datetime | None = None
+    """After this moment the decision gives no right to a move."""
+
+
+class Move(Contract):
+    """A change of champion, as the ledger recorded it. Only the ledger makes one."""
+
+    model: str
+    environment: str
+    epoch: int = Field(ge=1)
+    """The fencing token: one higher than the head that it replaced."""
+    kind: Literal["release", "rollback"]
+    version: int
+    digest: str = Field(pattern=DIGEST)
+    uri: str
+    """Where the model's package is read from."""
+    decision_id: str | None = None
+    """The ask's id; ``None`` for a rollback, which needs no approval."""
+    moved_by: str
+    reason: str = ""
+    moved_at: datetime
+
+
+class Deployment(Contract):
+    """What serves after a release or a rollback."""
+
+    champion: Move
+    previous: Move | None
+    traffic: dict[str, int] = {}
+    """Percent by version; whole numbers that sum to 100."""
+
+
+class ScoredPartition(Contract):
+    """One partition's predictions, published once."""
+
+    model: str
+    partition: str
+    uri: str
+    """Folder below the data root: ``predictions.parquet`` and ``origin.json``."""
+    rows: int
+    version: int
+    digest: str = Field(pattern=DIGEST)
+    """Digest of the model that made the predictions."""
+    fingerprint: str = Field(pattern=DIGEST)
+    """Digest of the published bytes."""
+    dataset_fingerprint: str = Field(pattern=DIGEST)
+
+
+# --- Monitoring ------------------------------------------------------------------------------------------------------
+
+
+class ColumnDrift(Contract):
+    """How far one column has moved."""
+
+    column: str
+    method: str
+    """Evidently's name of the distance, such as ``wasserstein``."""
+    distance: float | None
+    threshold: float
+    drifted: bool
+
+
+class DriftReport(Contract):
+    """How far the current data has moved from the reference data."""
+
+    model: str
+    version: int
+    partition: str
+    verdict: Verdict
+    """``fail`` is drift."""
+    drifted_share: float | None
+    """Drifted columns over compared columns, 0 to 1."""
+    columns: tuple[ColumnDrift, ...]
+    reference: DatasetRef
+    current: DatasetRef
+    report_uri: str = ""
+
+
+class PerformanceReport(Contract):
+    """What the champion's published predictions were worth, once the labels are in."""
+
+    model: str
+    version: int | None
+    partition: str
+    verdict: Verdict
+    """``inconclusive`` while labels are missing."""
+    metrics: dict[str, Metric]
+    labelled_rows: int
+    detail: str = ""
+
+
+class MonitoringResponse(Contract):
+    """What monitoring asks for in answer to its reports."""
+
+    model: str
+    partition: str
+    action: Literal["retrain", "alert", "nothing"]
+    reason: str
