@@ -39,6 +39,10 @@ class Contract(BaseModel):
         return digest_of(self.to_xcom())
 
 
+class Evidence(Contract):
+    """What a stage concluded. The runner writes it into the ledger, and refuses a handed one that is not there."""
+
+
 def digest_of(value: Any) -> str:
     """SHA-256 (64 hex digits) over ``value`` as canonical JSON: sorted keys, no blanks, no NaN."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -64,7 +68,7 @@ class Verdict(str, Enum):
 # --- What a run was asked --------------------------------------------------------------------------------------------
 
 
-class RunRequest(Contract):
+class RunRequest(Evidence):
     """What one run works on: merged once, at its start, from conf, the asset's event and the pipeline."""
 
     model: str = Field(pattern=NAME)
@@ -116,7 +120,7 @@ class DropRule(Contract):
     because: str
 
 
-class DatasetRef(Contract):
+class DatasetRef(Evidence):
     """An immutable copy of the data that a run works on.
 
     ``fingerprint`` is the digest of the stored bytes (see :func:`ml_lifecycle.backends.files.digest_of_folder`) and is
@@ -146,7 +150,7 @@ class ExpectationResult(Contract):
     detail: str = ""
 
 
-class ValidationReport(Contract):
+class ValidationReport(Evidence):
     """Whether the data is what its users were promised."""
 
     dataset: DatasetRef
@@ -171,7 +175,7 @@ class HoldoutSpec(Contract):
     """``time``: the last rows by time; ``random``: rows drawn by a hash of their key, the same ones in each run."""
 
 
-class TrainedModel(Contract):
+class TrainedModel(Evidence):
     """A model package as training left it: nothing has judged it yet."""
 
     name: str
@@ -213,7 +217,7 @@ class ChampionResult(Contract):
     differences: dict[str, Difference]
 
 
-class Evaluation(Contract):
+class Evaluation(Evidence):
     """What the candidate does on rows that it never saw."""
 
     model: TrainedModel
@@ -256,7 +260,7 @@ class GateCheck(Contract):
     detail: str = ""
 
 
-class GateDecision(Contract):
+class GateDecision(Evidence):
     """The gate's judgement of one candidate."""
 
     evaluation: Evaluation
@@ -266,7 +270,7 @@ class GateDecision(Contract):
     """Digest of the rules that were applied."""
 
 
-class ModelVersion(Contract):
+class ModelVersion(Evidence):
     """A registered candidate: what a release asks about."""
 
     name: str
@@ -340,7 +344,7 @@ class Move(Contract):
     moved_at: datetime
 
 
-class Deployment(Contract):
+class Deployment(Evidence):
     """What serves after a release or a rollback."""
 
     champion: Move
@@ -349,7 +353,7 @@ class Deployment(Contract):
     """Percent by version; whole numbers that sum to 100."""
 
 
-class ScoredPartition(Contract):
+class ScoredPartition(Evidence):
     """One partition's predictions, published once."""
 
     model: str
@@ -379,7 +383,7 @@ class ColumnDrift(Contract):
     drifted: bool
 
 
-class DriftReport(Contract):
+class DriftReport(Evidence):
     """How far the current data has moved from the reference data."""
 
     model: str
@@ -395,7 +399,7 @@ class DriftReport(Contract):
     report_uri: str = ""
 
 
-class PerformanceReport(Contract):
+class PerformanceReport(Evidence):
     """What the champion's published predictions were worth, once the labels are in."""
 
     model: str
@@ -408,7 +412,7 @@ class PerformanceReport(Contract):
     detail: str = ""
 
 
-class MonitoringResponse(Contract):
+class MonitoringResponse(Evidence):
     """What monitoring asks for in answer to its reports."""
 
     model: str

@@ -1,4 +1,7 @@
-"""What a stage is handed beside its job: the tools of this deployment. A job holds no secret; the tools may."""
+"""Runs a stage: what it was handed is held against the ledger, what it concludes is written there.
+
+A job holds no secret; the tools may.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TypeVar
 
 from ml_lifecycle.backends.data.base import DataStore
 from ml_lifecycle.backends.ledger.base import Ledger
 from ml_lifecycle.backends.tracking.base import Registry, Tracking
+from ml_lifecycle.core.contracts import Contract, Evidence
+from ml_lifecycle.core.errors import EvidenceError
+
+Job = TypeVar("Job", bound=Contract)
+Result = TypeVar("Result", bound=Contract)
 
 
 def utc_now() -> datetime:
@@ -19,7 +28,7 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Tools:
-    """One deployment's backends. A stage uses what it needs, and says so where something is missing."""
+    """One deployment's backends."""
 
     data: DataStore
     project: Path
@@ -28,8 +37,40 @@ class Tools:
     registry: Registry
     ledger: Ledger
     environment: str = "dev"
+    run: str = "command"
+    """Whose results are recorded: Airflow's ``dag_id/run_id``."""
     estimators: tuple[str, ...] = ("sklearn.",)
     """Prefixes of the classes that a pipeline may name as its estimator."""
     trusted_types: tuple[str, ...] = ()
     """Types that model packages may hold beside those that this package lists."""
     clock: Callable[[], datetime] = field(default=utc_now)
+
+
+def run(stage: Callable[[Job, Tools], Result], job: Job, tools: Tools, *, model: str) -> Result:
+    """Run one stage on one job, on evidence only.
+
+    :param model: Whose audit the result belongs to.
+    :raises EvidenceError: the job carries a result that no stage wrote into the ledger.
+    """
+    verify(job, tools)
+    result = stage(job, tools)
+    if isinstance(result, Evidence):
+        record(stage.__name__, result, tools, model=model)
+    return result
+
+
+def record(stage: str, result: Evidence, tools: Tools, *, model: str) -> str:
+    """Write what a stage concluded into the ledger; returns its digest."""
+    return tools.ledger.record_result(tools.environment, tools.run, stage, result, model=model, at=tools.clock())
+
+
+def verify(job: Contract, tools: Tools) -> None:
+    """Refuse a job that carries a result which no stage of this environment concluded."""
+    for name in type(job).model_fields:
+        value = getattr(job, name)
+        if isinstance(value, Evidence) and not tools.ledger.has_result(tools.environment, value.content_digest()):
+            raise EvidenceError(
+                f"{name} ({type(value).__name__} {value.content_digest()[:12]}) is not a result that the ledger knows",
+                where=f"{tools.run} in environment {tools.environment}",
+                way_out="run the stage that makes it; a result edited between tasks is refused",
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ml_lifecycle.core.contracts import Contract, DatasetRef, HoldoutSpec, RunRequest, Scalar, TrainedModel
+from ml_lifecycle.core.contracts import Contract, DatasetRef, HoldoutSpec, RunRequest, Scalar, TrainedModel, ValidationReport
 from ml_lifecycle.stages.runner import Tools
 
 
@@ -11,7 +11,8 @@ class TrainingJob(Contract):
 
     request: RunRequest
     """Its hyperparameters override the job's; its reason and requester are recorded."""
-    dataset: DatasetRef
+    dataset: DatasetRef | ValidationReport
+    """What to train on: a snapshot, or the report that passed it."""
     features: str | None = None
     """``include.flight_delays.features:build``; called with the rows and each related table by name."""
     estimator: str

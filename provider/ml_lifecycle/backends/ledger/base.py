@@ -18,7 +18,9 @@ class Ledger(ABC):
     """
 
     @abstractmethod
-    def record_result(self, environment: str, run: str, stage: str, result: Contract, *, model: str, at: datetime) -> str:
+    def record_result(
+        self, environment: str, run: str, stage: str, result: Contract, *, model: str, at: datetime
+    ) -> str:
         """Write what a stage of a run (``dag_id/run_id``) concluded; returns the result's digest.
 
         A stage that runs again and concludes the same adds nothing; where it concludes something else, both stand.
