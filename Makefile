@@ -1,0 +1,71 @@
+# Every target sets up what it needs: python3 (3.10 to 3.13), git and make are enough.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Bytecode that is not kept costs seconds at every import of these libraries.
+unexport PYTHONDONTWRITEBYTECODE
+unexport PYTHONPATH
+export AIRFLOW_PORT MLFLOW_PORT DEMO_HOME
+
+.PHONY: help setup demo up down land test lint format bench bench-parse reference lock build clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@echo
+	@echo "Variables: PYTHON=python3  AIRFLOW_PORT=8080  MLFLOW_PORT=5000  DEMO_HOME=.demo"
+
+setup: $(READY) ## Make .venv from the locked requirements
+
+$(READY): requirements/bootstrap.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) scripts/check_python.py
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the locked requirements into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## Run one model's whole life on real flights, unattended
+	@$(BIN)/python scripts/demo.py
+
+up: $(READY) ## Start Airflow and MLflow with the demo's data and leave them running
+	@$(BIN)/python scripts/up.py
+
+down: $(READY) ## End what `make up` started
+	@$(BIN)/python scripts/down.py
+
+test: $(READY) ## Run all tests that need no root
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY) ## Check style, types, rings and the pipelines
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/ml-lifecycle lint dags/*.yaml
+
+format: $(READY) ## Format the code
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+bench: $(READY) ## Measure the lifecycle beside a bare script with stock libraries
+	@$(BIN)/python scripts/bench_lifecycle.py
+
+bench-parse: $(READY) ## Measure what parsing a DAG file costs
+	@$(BIN)/python scripts/bench_parse.py
+
+reference: $(READY) ## Generate docs/reference from the code
+	@$(BIN)/ml-lifecycle schema --markdown > docs/reference/pipeline.md
+
+lock: $(READY) ## Resolve the requirements again, for Python 3.10 to 3.13
+	@scripts/lock.sh $(BIN)/uv
+
+build: $(READY) ## Build the wheel and the source distribution
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation
+
+clean: down ## Remove everything that the other targets made
+	@rm -rf $(VENV) .demo dist build
