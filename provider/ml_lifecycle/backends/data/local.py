@@ -1,0 +1,184 @@
+"""Files on a disk that every worker sees."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ml_lifecycle.backends.data.base import DataStore, FileState
+from ml_lifecycle.backends.files import (
+    digest_of_folder,
+    file_digest,
+    inside,
+    publish_folder,
+    read_parquet,
+    verify_folder,
+)
+from ml_lifecycle.core.data import partition_of
+from ml_lifecycle.core.errors import MissingLibraryError, PartitionMissingError, PartitionUnreadableError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MAGIC = b"PAR1"
+_SHORTEST_PARQUET = 12
+"""Both marks and the footer's length; see https://parquet.apache.org/docs/file-format/."""
+_PLACEHOLDER = re.compile(r"\{\{ *partition *\}\}")
+
+
+class LocalStore(DataStore):
+    """A tree of files below ``root``, an absolute folder that need not exist yet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def state(self, uri: str) -> FileState | None:
+        path = inside(self.root, uri)
+        if not path.is_file():
+            return None
+        found = path.stat()
+        return FileState(size=found.st_size, modified_at=found.st_mtime)
+
+    def partitions(self, template: str) -> tuple[str, ...]:
+        inside(self.root, _PLACEHOLDER.sub("x", template))
+        base = self.root.resolve()
+        paths = base.glob(_PLACEHOLDER.sub("*", template))
+        names = (partition_of(template, path.relative_to(base).as_posix()) for path in paths)
+        return tuple(sorted({name for name in names if name is not None}))
+
+    def check_complete(self, uri: str) -> None:
+        path = self._existing(uri)
+        if path.suffix == ".parquet":
+            _check_parquet(path)
+        elif path.suffix == ".csv":
+            _check_csv(path)
+        else:
+            raise PartitionUnreadableError(
+                f"files that end in {path.suffix!r} are not read", where=str(path), way_out="write .parquet or .csv"
+            )
+
+    def read_table(self, uri: str) -> pd.DataFrame:
+        self.check_complete(uri)
+        path = inside(self.root, uri)
+        table = _read(path)
+        if table.empty:
+            raise _unreadable(path, "has no row")
+        return table
+
+    def file_digest(self, uri: str) -> str:
+        return file_digest(self._existing(uri))
+
+    def publish(self, uri: str, write: Callable[[Path], None]) -> str:
+        target = inside(self.root, uri)
+        if not target.is_dir():
+            publish_folder(target, write)
+        return digest_of_folder(target)
+
+    def published(self, uri: str) -> str | None:
+        path = inside(self.root, uri)
+        return digest_of_folder(path) if path.is_dir() else None
+
+    @contextmanager
+    def folder(self, uri: str, digest: str | None = None) -> Iterator[Path]:
+        path = inside(self.root, uri)
+        if not path.is_dir():
+            raise PartitionMissingError(
+                "nothing is published here", where=str(path), way_out="run the stage that publishes it"
+            )
+        if digest is not None:
+            verify_folder(path, digest, where=str(path))
+        yield path
+
+    def _existing(self, uri: str) -> Path:
+        path = inside(self.root, uri)
+        if path.is_dir():
+            raise PartitionUnreadableError("is a folder, not a file", where=str(path), way_out="name one file")
+        if not path.is_file():
+            raise PartitionMissingError(
+                "the file is not there",
+                where=str(path),
+                way_out=f"{_beside(path)}; land it, or ask for another partition",
+            )
+        return path
+
+
+def _beside(path: Path) -> str:
+    """What lies where the file was looked for: ``the folder holds 2013-01.parquet to 2013-06.parquet (6 files)``."""
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}"
+    names = sorted(
+        other.name for other in path.parent.iterdir() if other.suffix == path.suffix and not other.name.startswith(".")
+    )
+    if not names:
+        return f"the folder holds no {path.suffix} file"
+    if len(names) == 1:
+        return f"the folder holds only {names[0]}"
+    return f"the folder holds {names[0]} to {names[-1]} ({len(names)} files)"
+
+
+def _unreadable(path: Path, what: str) -> PartitionUnreadableError:
+    return PartitionUnreadableError(f"the file {what}", where=str(path), way_out="write it again, whole")
+
+
+def _check_parquet(path: Path) -> None:
+    size = path.stat().st_size
+    if size == 0:
+        raise _unreadable(path, "is empty (0 bytes)")
+    with path.open("rb") as file:
+        head = file.read(len(_MAGIC))
+        file.seek(max(size - 8, 0))
+        tail = file.read(8)
+    if head != _MAGIC[: len(head)]:
+        raise _unreadable(path, f"is not parquet: it begins with {head!r}")
+    footer = int.from_bytes(tail[:4], "little")
+    if size < _SHORTEST_PARQUET or tail[4:] != _MAGIC or footer + _SHORTEST_PARQUET > size:
+        raise _unreadable(path, f"is truncated: its {size} bytes do not end with a parquet footer")
+    if _rows_by_footer(path) == 0:
+        raise _unreadable(path, "has no row")
+
+
+def _rows_by_footer(path: Path) -> int:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingLibraryError(error.name or "pyarrow", "pandas") from None
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, f"has a broken parquet footer ({_first_line(error)})") from error
+
+
+def _check_csv(path: Path) -> None:
+    size = path.stat().st_size
+    if size == 0:
+        raise _unreadable(path, "is empty (0 bytes)")
+    with path.open("rb") as file:
+        if not file.readline().strip():
+            raise _unreadable(path, "has no header in its first line")
+        if not file.read(1):
+            raise _unreadable(path, "has a header and no row")
+        file.seek(size - 1)
+        if file.read(1) != b"\n":
+            raise _unreadable(path, "is truncated: its last line has no end")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        import pandas as pd
+        import pyarrow as pa
+    except ImportError as error:
+        raise MissingLibraryError(error.name or "pandas", "pandas") from None
+    try:
+        # low_memory=False: types are guessed once for the whole column, not once per block.
+        return pd.read_csv(path, low_memory=False) if path.suffix == ".csv" else read_parquet(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        # ParserError, EmptyDataError and UnicodeDecodeError are ValueErrors.
+        raise _unreadable(path, f"cannot be read as {path.suffix[1:]} ({_first_line(error)})") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
