@@ -167,8 +167,8 @@ def _files(folder: Path) -> Iterator[Path]:
 def _flush(folder: Path) -> None:
     for path in _files(folder):
         _fsync(path)
-    for path, _, _ in os.walk(folder):
-        _fsync(Path(path))
+    for name, _, _ in os.walk(folder):
+        _fsync(Path(name))
 
 
 def _fsync(path: Path) -> None:

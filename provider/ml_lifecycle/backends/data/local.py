@@ -36,6 +36,7 @@ class LocalStore(DataStore):
         self.root = root
 
     def state(self, uri: str) -> FileState | None:
+        """Size and modification time of a plain file; a folder is no file."""
         path = inside(self.root, uri)
         if not path.is_file():
             return None
@@ -43,6 +44,7 @@ class LocalStore(DataStore):
         return FileState(size=found.st_size, modified_at=found.st_mtime)
 
     def partitions(self, template: str) -> tuple[str, ...]:
+        """Names of the partitions that exist, sorted; half-written files are never among them."""
         inside(self.root, _PLACEHOLDER.sub("x", template))
         base = self.root.resolve()
         paths = base.glob(_PLACEHOLDER.sub("*", template))
@@ -50,6 +52,7 @@ class LocalStore(DataStore):
         return tuple(sorted({name for name in names if name is not None}))
 
     def check_complete(self, uri: str) -> None:
+        """Look at a parquet file's marks and footer, or at a csv file's header and last line end."""
         path = self._existing(uri)
         if path.suffix == ".parquet":
             _check_parquet(path)
@@ -61,6 +64,7 @@ class LocalStore(DataStore):
             )
 
     def read_table(self, uri: str) -> pd.DataFrame:
+        """The file as a table with a plain row index."""
         self.check_complete(uri)
         path = inside(self.root, uri)
         table = _read(path)
@@ -69,20 +73,24 @@ class LocalStore(DataStore):
         return table
 
     def file_digest(self, uri: str) -> str:
+        """SHA-256 of the file's bytes."""
         return file_digest(self._existing(uri))
 
     def publish(self, uri: str, write: Callable[[Path], None]) -> str:
+        """Publish by a draft folder beside the target and one rename; of two publishers the first one wins."""
         target = inside(self.root, uri)
         if not target.is_dir():
             publish_folder(target, write)
         return digest_of_folder(target)
 
     def published(self, uri: str) -> str | None:
+        """Digest of a published folder's bytes, or ``None`` where nothing is published."""
         path = inside(self.root, uri)
         return digest_of_folder(path) if path.is_dir() else None
 
     @contextmanager
     def folder(self, uri: str, digest: str | None = None) -> Iterator[Path]:
+        """The published folder itself: read it, never write into it."""
         path = inside(self.root, uri)
         if not path.is_dir():
             raise PartitionMissingError(
