@@ -1,0 +1,240 @@
+"""Runs and versions as JSON files in a folder: for the command line and for tests."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ml_lifecycle.backends.tracking.base import RegisteredVersion, Registry, Run, Tracking
+from ml_lifecycle.core.contracts import NAME
+from ml_lifecycle.core.errors import ServiceRefusedError
+
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class LocalTracking(Tracking, Registry):
+    """A tracking server's work on one folder, for one machine.
+
+    Every value is written whole or not at all, and writers of other processes wait for each other.
+
+    :param folder: Made if it is not there: ``runs/<run id>/`` and ``models/<name>/``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    # --- Runs --------------------------------------------------------------------------------------------------------
+
+    def find_run(self, experiment: str, key: str) -> Run | None:
+        """The run of this key, whether it is finished or not."""
+        run_id = _run_id(experiment, key)
+        return self.get_run(run_id) if self._run_file(run_id).exists() else None
+
+    def ensure_run(self, experiment: str, key: str, *, name: str, tags: Mapping[str, str]) -> Run:
+        """The run of this key, made if there is none: calling twice makes one run."""
+        run_id = _run_id(experiment, key)
+        with self._locked():
+            if not self._run_file(run_id).exists():
+                run = {"experiment": experiment, "key": key, "name": name, "finished": False, "status": "RUNNING"}
+                _write(self._run_file(run_id), {**run, "parameters": {}, "metrics": {}, "tags": dict(tags)})
+        return self.get_run(run_id)
+
+    def get_run(self, run_id: str) -> Run:
+        """A run by its id."""
+        run = self._read_run(run_id)
+        return Run(run_id=run_id, experiment=run["experiment"], finished=run["finished"], tags=run["tags"])
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        parameters: Mapping[str, object] | None = None,
+        metrics: Mapping[str, float | None] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Record values on a run; logging the same values twice changes nothing, ``None`` metrics are left out."""
+        measured = {name: value for name, value in (metrics or {}).items() if value is not None}
+        with self._locked():
+            run = self._read_run(run_id)
+            run["parameters"].update({name: str(value) for name, value in (parameters or {}).items()})
+            run["metrics"].update(measured)
+            run["tags"].update(tags or {})
+            _write(self._run_file(run_id), run)
+
+    def upload(self, run_id: str, folder: Path, path: str) -> str:
+        """Put a folder's files below ``path`` of the run's artifacts; returns ``runs:/<run id>/<path>``."""
+        self._read_run(run_id)
+        target = self._artifacts(run_id, path)
+        for file in sorted(found for found in folder.rglob("*") if found.is_file()):
+            _copy(file, target / file.relative_to(folder))
+        return f"runs:/{run_id}/{path}"
+
+    def download(self, uri: str, into: Path) -> Path:
+        """Fetch what :meth:`upload` returned into an empty folder, and return that folder."""
+        run_id, path = split_run_uri(uri)
+        source = self._artifacts(run_id, path)
+        if not source.is_dir():
+            raise ServiceRefusedError("there is nothing to download", where=uri, way_out="check that the run is whole")
+        shutil.copytree(source, into, dirs_exist_ok=True)
+        return into
+
+    def finish_run(self, run_id: str, *, failed: bool = False) -> None:
+        """Close the run."""
+        with self._locked():
+            run = self._read_run(run_id)
+            _write(
+                self._run_file(run_id), {**run, "finished": not failed, "status": "FAILED" if failed else "FINISHED"}
+            )
+
+    # --- Versions ----------------------------------------------------------------------------------------------------
+
+    def ensure_version(
+        self, name: str, *, training_key: str, uri: str, run_id: str, tags: Mapping[str, str], description: str = ""
+    ) -> RegisteredVersion:
+        """The version of this training key, registered if there is none: calling twice makes one version."""
+        with self._locked():
+            numbers = self._numbers(name)
+            for number in numbers:
+                if self._read_version(name, number)["training_key"] == training_key:
+                    return self._registered(name, number)
+            number = max(numbers, default=0) + 1
+            version = {"uri": uri, "run_id": run_id, "training_key": training_key, "description": description}
+            _write(self._version_file(name, number), {**version, "tags": dict(tags)})
+            return self._registered(name, number)
+
+    def version(self, name: str, version: int) -> RegisteredVersion | None:
+        """One version, or ``None``."""
+        return self._registered(name, version) if self._version_file(name, version).exists() else None
+
+    def newest_version(self, name: str) -> RegisteredVersion | None:
+        """The version with the highest number, or ``None`` while nothing is registered."""
+        numbers = self._numbers(name)
+        return self._registered(name, max(numbers)) if numbers else None
+
+    def tag_version(self, name: str, version: int, tags: Mapping[str, str]) -> None:
+        """Set tags on a version."""
+        with self._locked():
+            found = self._read_version(name, version)
+            found["tags"].update(tags)
+            _write(self._version_file(name, version), found)
+
+    def alias(self, name: str, alias: str) -> int | None:
+        """The version that the alias points at, or ``None``."""
+        file = self._model(name) / "aliases.json"
+        aliases: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+        return aliases.get(alias)
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """Point the alias at a version."""
+        file = self._model(name) / "aliases.json"
+        with self._locked():
+            self._read_version(name, version)
+            aliases = json.loads(file.read_text()) if file.exists() else {}
+            _write(file, {**aliases, alias: version})
+
+    # --- Files -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _run_file(self, run_id: str) -> Path:
+        if not _RUN_ID.fullmatch(run_id):
+            raise ServiceRefusedError(f"{run_id!r} is not the id of a run", where=str(self.folder))
+        return self.folder / "runs" / run_id / "run.json"
+
+    def _artifacts(self, run_id: str, path: str) -> Path:
+        root = self._run_file(run_id).parent / "artifacts"
+        return root / contained(path)
+
+    def _read_run(self, run_id: str) -> dict[str, Any]:
+        return self._read(self._run_file(run_id), f"there is no run {run_id!r}")
+
+    def _model(self, name: str) -> Path:
+        return self.folder / "models" / checked_name(name)
+
+    def _version_file(self, name: str, version: int) -> Path:
+        return self._model(name) / f"{version:d}.json"
+
+    def _read_version(self, name: str, version: int) -> dict[str, Any]:
+        return self._read(self._version_file(name, version), f"there is no version {version} of {name!r}")
+
+    def _read(self, file: Path, missing: str) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads(file.read_text())
+        except FileNotFoundError:
+            raise ServiceRefusedError(missing, where=str(self.folder)) from None
+        return content
+
+    def _numbers(self, name: str) -> list[int]:
+        return sorted(int(file.stem) for file in self._model(name).glob("[0-9]*.json"))
+
+    def _registered(self, name: str, number: int) -> RegisteredVersion:
+        found = self._read_version(name, number)
+        return RegisteredVersion(name, number, uri=found["uri"], run_id=found["run_id"], tags=found["tags"])
+
+
+def checked_name(name: str) -> str:
+    """A model name of our own pattern, which every registry, file system and page takes.
+
+    :raises ServiceRefusedError: it is not.
+    """
+    if not re.fullmatch(NAME, name):
+        raise ServiceRefusedError(
+            f"{name!r} is not a model's name", way_out="use lower-case letters, digits, '-' and '_', at most 63"
+        )
+    return name
+
+
+def contained(path: str) -> Path:
+    """A relative path that leads nowhere but down.
+
+    :raises ServiceRefusedError: it is absolute, empty, or climbs.
+    """
+    parts = path.split("/")
+    if not all(parts) or {".", ".."} & set(parts) or any(char in path for char in "\\\0%"):
+        raise ServiceRefusedError(f"the artifact path {path!r} leads out of its run")
+    return Path(*parts)
+
+
+def split_run_uri(uri: str) -> tuple[str, str]:
+    """Run id and path of ``runs:/<run id>/<path>``.
+
+    :raises ServiceRefusedError: it is of another form.
+    """
+    match = re.fullmatch(r"runs:/([0-9a-zA-Z_-]+)/(.+)", uri)
+    if match is None:
+        raise ServiceRefusedError(f"{uri!r} does not name a run's files", way_out="expected runs:/<run id>/<path>")
+    return match.group(1), match.group(2)
+
+
+def _run_id(experiment: str, key: str) -> str:
+    return hashlib.sha256(f"{experiment}\0{key}".encode()).hexdigest()[:32]
+
+
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=".new-", delete=False) as new:
+        json.dump(content, new, indent=1, sort_keys=True)
+        new.flush()
+        os.fsync(new.fileno())
+    os.replace(new.name, file)  # noqa: PTH105  # the temporary file's name is a string
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".new-", delete=False) as new, source.open("rb") as old:
+        shutil.copyfileobj(old, new)
+    os.replace(new.name, target)  # noqa: PTH105  # as above
