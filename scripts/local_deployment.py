@@ -38,11 +38,22 @@ class LocalDeployment:
 
     :param home: Folder of everything that the deployment writes.
     :param ports: Ports by service; one that is not named is the first free one from 8080 (Airflow) or 5000 (MLflow).
+    :param dags: The DAG folder; the project is the folder that holds it.
+    :param extra_environment: Variables that every process gets beside the deployment's own.
     """
 
-    def __init__(self, home: Path, ports: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        ports: dict[str, int] | None = None,
+        *,
+        dags: Path = REPOSITORY / "dags",
+        extra_environment: dict[str, str] | None = None,
+    ) -> None:
         self.home = home.resolve()
+        self.dags = dags
         self.wanted_ports = ports or {}
+        self.extra_environment = extra_environment or {}
         self.state_file = self.home / "processes.json"
         self.access_file = self.home / "up.json"
         self.data_root = self.home / "data"
@@ -80,7 +91,7 @@ class LocalDeployment:
 
     def running(self) -> bool:
         """Whether any process of this deployment is alive."""
-        return any(self._members(session) for session in self.state.get("sessions", {}).values())
+        return any(self.members(session) for session in self.state.get("sessions", {}).values())
 
     def start(self, say: Callable[[str], None] = print) -> None:
         """Start everything and wait until it answers.
@@ -111,13 +122,13 @@ class LocalDeployment:
         """
         sessions = list(self.state.get("sessions", {}).values())
         for number, patience in ((signal.SIGTERM, STOP_DEADLINE_S / 2), (signal.SIGKILL, STOP_DEADLINE_S / 2)):
-            members = [pid for session in sessions for pid in self._members(session)]
+            members = [pid for session in sessions for pid in self.members(session)]
             for pid in members:
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
             deadline = time.monotonic() + patience
             while members and time.monotonic() < deadline:
-                members = [pid for session in sessions for pid in self._members(session)]
+                members = [pid for session in sessions for pid in self.members(session)]
                 time.sleep(0.1)
             if not members:
                 break
@@ -153,7 +164,7 @@ class LocalDeployment:
         mlflow = {"conn_type": "mlflow", "host": HOST, "port": ports["mlflow"], "schema": "http"}
         own = {
             "AIRFLOW_HOME": str(self.home / "airflow"),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.home / "passwords.json"),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{ports['airflow']}/execution/",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow' / 'airflow.db'}",
@@ -164,7 +175,7 @@ class LocalDeployment:
             "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps(mlflow),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
-        return inherited | shared_settings() | own
+        return inherited | shared_settings() | own | self.extra_environment
 
     def _port(self, name: str, default: int) -> int:
         wanted = self.wanted_ports.get(name)
@@ -235,7 +246,7 @@ class LocalDeployment:
         waiting: dict[str, Callable[[], bool]] = {"mlflow": self._mlflow_answers, "airflow": self._airflow_is_healthy}
         while waiting:
             for process, session in self.state["sessions"].items():
-                if not self._members(session):
+                if not self.members(session):
                     raise DeploymentError(f"{process} ended while starting; see {self.log(process)}")
             waiting = {name: ready for name, ready in waiting.items() if not ready()}
             if time.monotonic() > deadline:
@@ -254,7 +265,7 @@ class LocalDeployment:
             return all(health[part]["status"] == "healthy" for part in parts)
         return False
 
-    def _members(self, session: int) -> list[int]:
+    def members(self, session: int) -> list[int]:
         """Processes of a session that belong to this deployment: the number may have been given out again."""
         return [pid for pid in _processes() if _session(pid) == session and self._is_ours(pid)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from datetime import datetime, timezone
@@ -11,6 +12,11 @@ from typing import Any
 from airflow.sdk import dag, task
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+
+def _mlflow_url() -> str:
+    server = json.loads(os.environ["AIRFLOW_CONN_MLFLOW_DEFAULT"])
+    return f"{server['schema']}://{server['host']}:{server['port']}"
 
 
 @dag(schedule=None, start_date=datetime(2013, 1, 1, tzinfo=timezone.utc), default_args={"retries": 1})
@@ -44,7 +50,7 @@ def by_hand() -> None:
     def register(metrics: dict[str, float]) -> None:
         import steps
 
-        steps.register(place("model.pkl"), metrics, os.environ["BENCH_MLFLOW"])
+        steps.register(place("model.pkl"), metrics, _mlflow_url())
 
     @task
     def score() -> None:
