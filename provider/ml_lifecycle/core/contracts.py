@@ -115,9 +115,11 @@ class DropRule(Contract):
     """Rows that are dropped before anything else sees them, counted under their reason."""
 
     column: str
+    """Column that is looked at."""
     equals: Scalar = None
     """The value that marks a row to drop; ``None`` means missing."""
     because: str
+    """The reason that the dropped rows are counted under."""
 
 
 class DatasetRef(Evidence):
@@ -135,6 +137,8 @@ class DatasetRef(Evidence):
     partitions: tuple[str, ...]
     dropped: dict[str, int] = {}
     """Rows dropped, by the rule's ``because``."""
+    label_columns: tuple[str, ...] = ()
+    """Columns that arrived with the labels, the target among them: no model may take them as its input."""
 
 
 class ExpectationResult(Contract):
@@ -171,6 +175,7 @@ class HoldoutSpec(Contract):
     """Which rows are kept back for the evaluation."""
 
     by: Literal["time", "random"] = "time"
+    """``time`` keeps the last rows back, ``random`` draws rows by a hash of their key."""
     share: float = Field(default=0.2, gt=0, lt=1)
     """``time``: the last rows by time; ``random``: rows drawn by a hash of their key, the same ones in each run."""
 
@@ -235,9 +240,13 @@ class GateRule(Contract):
     """One condition on one metric. Exactly one of ``at_least``, ``at_most`` and ``versus`` says what is compared."""
 
     metric: str
+    """One of the metrics that the evaluation measures."""
     at_least: float | None = None
+    """Least good value."""
     at_most: float | None = None
+    """Greatest good value."""
     versus: Literal["champion"] | None = None
+    """Compare with the serving model on the same rows."""
     margin: float = Field(default=0.0, ge=0)
     """Tolerated loss against the champion, in the metric's own unit."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
