@@ -5,60 +5,317 @@ Every field's docstring is what ``ml-lifecycle schema`` and the reference page p
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
-from typing import Any, Literal
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from ml_lifecycle.core.contracts import NAME, DropRule, GateRule, HoldoutSpec, Scalar, Source
+from ml_lifecycle.core.errors import did_you_mean
+from ml_lifecycle.core.request import HyperparameterSpec
+
+PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
+
+_DURATION = re.compile(r"(\d{1,6})(w|d|h|m|s)")
+_UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?) ?%")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_PLACEHOLDER = re.compile(r"\{\{ *partition *\}\}")
+_CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_CRON: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day of month", 1, 31, ()),
+    ("month", 1, 12, _MONTHS),
+    ("day of week", 0, 7, _WEEKDAYS),
+)
+
+
+class Ambiguous(str):
+    """A word written without quotes that YAML 1.1 and 1.2 read differently, such as ``no``, ``1:30`` or ``010``."""
+
+    __slots__ = ()
+
+
+# --- Values ----------------------------------------------------------------------------------------------------------
+
+
+def parse_duration(value: Any) -> Any:
+    """``72h``, ``7d``, ``30m``, ``90s`` or ``2w`` as a time span."""
+    if isinstance(value, timedelta):
+        return value
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"{value!r} is not a duration; write a whole number and a unit, such as 90s, 30m, 72h or 7d")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def parse_share(value: Any) -> Any:
+    """``20%`` as 0.2; a number is a share already."""
+    if not isinstance(value, str):
+        return value
+    found = _PERCENT.fullmatch(value)
+    if found is None:
+        raise ValueError(f"{value!r} is not a share; write it as a percentage such as 20%, or as a number such as 0.2")
+    return float(found[1]) / 100
+
+
+def parse_day(value: Any) -> Any:
+    """``2013-04-01`` as a date."""
+    if isinstance(value, date):
+        return value
+    try:
+        if isinstance(value, str) and _DAY.fullmatch(value):
+            return date.fromisoformat(value)
+    except ValueError:
+        pass
+    raise ValueError(f"{value!r} is not a day of the calendar; write it as 2013-04-01")
+
+
+def check_schedule(schedule: str) -> str:
+    """A preset or a cron expression of five fields: ``minute hour day-of-month month day-of-week``."""
+    if schedule in PRESETS:
+        return schedule
+    way_out = f"write {', '.join(PRESETS)}, or five cron fields such as '0 6 2 * *'"
+    fields = schedule.split()
+    if schedule.startswith("@") or len(fields) != len(_CRON):
+        raise ValueError(f"{schedule!r} is not a schedule; {way_out}")
+    for text, (name, low, high, names) in zip(fields, _CRON, strict=True):
+        if not all(_is_cron_part(part, low, high, names) for part in text.lower().split(",")):
+            raise ValueError(f"{text!r} is no {name} ({low} to {high}) of the schedule {schedule!r}; {way_out}")
+    return schedule
+
+
+def _is_cron_part(part: str, low: int, high: int, names: tuple[str, ...]) -> bool:
+    span, slash, step = part.partition("/")
+    if slash and not (step.isascii() and step.isdigit() and 1 <= int(step[:4]) <= high):
+        return False
+    if span == "*":
+        return True
+    ends = [names.index(end) + low if end in names else _small_number(end) for end in span.split("-")]
+    return len(ends) <= 2 and all(low <= end <= high for end in ends) and ends == sorted(ends)  # noqa: PLR2004  # a span has two ends
+
+
+def _small_number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 2 else -1  # noqa: PLR2004  # cron's numbers have two digits
+
+
+def check_path(path: str) -> str:
+    """A relative path with forward slashes that stays below its root."""
+    if path.startswith(("/", "~")) or "\\" in path or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", path):
+        raise ValueError(f"{path!r} is not a relative path; write it from its root on, with forward slashes")
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        raise ValueError(f"{path!r} has an empty part, '.' or '..'; write the path out, below its root")
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in path):  # noqa: PLR2004  # the control characters of ASCII
+        raise ValueError(f"{path!r} holds a control character; leave it out")
+    return path
+
+
+def check_template(uri: str) -> str:
+    """A relative path that holds ``{{ partition }}``, and no other expression."""
+    literal = _PLACEHOLDER.sub("", uri)
+    if "{" in literal or "}" in literal or "%" in literal:
+        raise ValueError(f"only {{{{ partition }}}} is replaced in {uri!r}; write the rest out, without braces")
+    if literal == uri:
+        raise ValueError(f"{uri!r} does not say where a partition's name goes; write {{{{ partition }}}} in it")
+    return check_path(uri)
+
+
+def check_table(uri: str) -> str:
+    """A template of files that are read as tables."""
+    if not uri.endswith((".parquet", ".csv")):
+        raise ValueError(f"{uri!r} is not a table; name a .parquet or .csv file")
+    return uri
+
+
+def check_suite_path(path: str) -> str:
+    """A JSON file below the project folder."""
+    if not path.endswith(".json"):
+        raise ValueError(f"{path!r} is not an expectation suite; name a .json file below the project folder")
+    return check_path(path)
+
+
+def check_callable(name: str) -> str:
+    """``package.module:function``."""
+    if not _CALLABLE.fullmatch(name):
+        raise ValueError(f"{name!r} does not name a function; write it as package.module:function")
+    return name
+
+
+def check_class(name: str) -> str:
+    """``package.module.Class``."""
+    if not _CLASS.fullmatch(name):
+        raise ValueError(f"{name!r} does not name a class; write it as package.module.Class")
+    return name
+
+
+def check_text(text: str) -> str:
+    """Text that says something."""
+    if not text.strip():
+        raise ValueError("is blank; write something here, or remove the key")
+    return text
+
+
+def _check_scalar(value: Any) -> Any:
+    if isinstance(value, Ambiguous):
+        raise ValueError(f"{str(value)!r} is text for some readers of YAML and not for others; {_meant_by(value)}")  # noqa: TRY004  # pydantic takes ValueError
+    if isinstance(value, dict | list | tuple):
+        raise ValueError("must be one value: text, a number, true, false or null; write it without nesting")  # noqa: TRY004  # as above
+    return value
+
+
+def _meant_by(value: str) -> str:
+    word = value.lower()
+    if word in ("y", "yes", "on"):
+        return f"write true, or '{value}' in quotes"
+    if word in ("n", "no", "off"):
+        return f"write false, or '{value}' in quotes"
+    return f"write the number in plain digits, or '{value}' in quotes"
+
+
+Text = Annotated[str, AfterValidator(check_text)]
+Texts = Annotated[tuple[Text, ...], Field(strict=False)]
+Duration = Annotated[
+    timedelta, BeforeValidator(parse_duration), WithJsonSchema({"type": "string", "pattern": r"^\d{1,6}(w|d|h|m|s)$"})
+]
+Day = Annotated[date, BeforeValidator(parse_day), WithJsonSchema({"type": "string", "format": "date"})]
+Schedule = Annotated[str, AfterValidator(check_schedule)]
+AnyScalar = Annotated[Scalar, BeforeValidator(_check_scalar)]
+_SHARE_SCHEMA = {
+    "anyOf": [{"type": "string", "pattern": r"^\d{1,3}(\.\d+)? ?%$"}, {"type": "number", "exclusiveMinimum": 0}]
+}
+
+
+# --- Sections --------------------------------------------------------------------------------------------------------
 
 
 class Section(BaseModel):
     """A part of the file: unknown keys are mistakes, values are not coerced beyond what the field says."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True, protected_namespaces=()
+    )
+
+    may_be_null: ClassVar[tuple[str, ...]] = ()
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _say_something(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.field_name not in cls.may_be_null:
+            raise ValueError("is empty; write a value, or remove the key")
+        return value
+
+
+class SourceSection(Section, Source):
+    """One family of files; ``flights/{{ partition }}.parquet`` alone is short for ``{uri: ...}``."""
+
+    uri: Annotated[str, AfterValidator(check_template), AfterValidator(check_table)] = Field(
+        examples=["flights/{{ partition }}.parquet"]
+    )
+    """Below the deployment's data root; {{ partition }} is replaced by the partition's name; parquet or csv."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_uri(cls, value: Any) -> Any:
+        return {"uri": value} if isinstance(value, str) else value
+
+
+class OutputSection(Section, Source):
+    """One family of folders; ``scored/{{ partition }}`` alone is short for ``{uri: ...}``."""
+
+    uri: Annotated[str, AfterValidator(check_template)] = Field(examples=["scored/{{ partition }}"])
+    """Folder below the deployment's data root; {{ partition }} is replaced by the partition's name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_uri(cls, value: Any) -> Any:
+        return {"uri": value} if isinstance(value, str) else value
+
+
+class DropSection(Section, DropRule):
+    """Rows that are dropped before anything else sees them, counted under their reason."""
+
+    may_be_null: ClassVar[tuple[str, ...]] = ("equals",)
+
+    column: Text = Field(examples=["delayed"])
+    """Column that is looked at."""
+    equals: AnyScalar = None
+    """The value that marks a row to drop; left out or null: missing."""
+    because: Text = Field(examples=["cancelled"])
+    """The reason that the dropped rows are counted under."""
+
+
+class HoldoutSection(Section, HoldoutSpec):
+    """Rows that are kept back for the evaluation."""
+
+    by: Literal["time", "random"] = "time"
+    """time keeps the last rows back; random draws rows by a hash of their key, the same ones in each run."""
+    share: Annotated[float, BeforeValidator(parse_share), WithJsonSchema(_SHARE_SCHEMA)] = Field(
+        default=0.2, gt=0, lt=1, alias="last"
+    )
+    """Share of the rows, such as 20%."""
 
 
 class DataSection(Section):
     """Where the rows come from and what their columns mean."""
 
-    source: Source
+    source: SourceSection = Field(examples=["flights/{{ partition }}.parquet"])
     """The rows, one file per partition, below the deployment's data root."""
-    labels: Source | None = None
+    labels: SourceSection | None = None
     """The target, where it arrives later than the rows; joined by key."""
-    related: dict[str, Source] = {}
+    related: dict[str, SourceSection] = {}
     """Further tables that the features need, handed to them by these names."""
     partitions: Literal["hourly", "daily", "monthly"] = "monthly"
     """How often a partition arrives, and so how it is named: 2013-01-31T07, 2013-01-31, 2013-01."""
     window: int = Field(default=1, ge=1, le=1000)
     """How many partitions a training reads, the newest last."""
-    key: str
+    key: Text = Field(examples=["flight_id"])
     """Column that names a row uniquely."""
-    time: str | None = None
-    """Column that says when the row's event takes place."""
-    target: str | None = None
+    time: Text | None = None
+    """Column that says when the row's event takes place; a holdout by time orders by it."""
+    target: Text | None = None
     """Column that is predicted."""
-    labels_after: timedelta = timedelta(0)
+    labels_after: Duration = timedelta(0)
     """How late the truth arrives after the partition's end."""
-    drop: tuple[DropRule, ...] = ()
+    drop: Annotated[tuple[DropSection, ...], Field(strict=False)] = ()
     """Rows that training and evaluation leave out, counted under their reason."""
-    holdout: HoldoutSpec = HoldoutSpec()
+    holdout: HoldoutSection = Field(default_factory=HoldoutSection)
     """Rows kept back for the evaluation."""
 
 
 class ValidationSection(Section):
     """What the data is held to before anything is trained on it."""
 
-    suite: str
+    suite: Annotated[str, AfterValidator(check_suite_path)] = Field(
+        examples=["include/flight_delays/expectations.json"]
+    )
     """Great Expectations suite, a JSON file below the project folder."""
     on_failure: Literal["block", "quarantine", "warn"] = "block"
     """block stops the run; quarantine sets failing rows aside; warn only says so."""
 
 
-class Hyperparameter(Section):
-    """A hyperparameter with what the trigger form says about it."""
+class Hyperparameter(Section, HyperparameterSpec):
+    """A hyperparameter with what the trigger form says about it; a value alone is short for ``{value: ...}``."""
 
-    value: Scalar
+    may_be_null: ClassVar[tuple[str, ...]] = ("value",)
+
+    value: AnyScalar = Field(examples=[80])
     """The default."""
     help: str = ""
     """Shown in the form."""
@@ -67,34 +324,82 @@ class Hyperparameter(Section):
     high: float | None = None
     """Greatest value that the form takes."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_value(cls, value: Any) -> Any:
+        return value if isinstance(value, dict | cls) else {"value": value}
+
+    @model_validator(mode="after")
+    def _within_bounds(self) -> Hyperparameter:
+        bounds = [bound for bound in (self.low, self.high) if bound is not None]
+        if not bounds:
+            return self
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise ValueError(f"{self.value!r} has no bounds; remove low and high, or make the value a number")  # noqa: TRY004  # as above
+        low, high = self.low, self.high
+        if (low is not None and self.value < low) or (high is not None and self.value > high):
+            raise ValueError(f"{self.value!r} is outside of its own bounds; change value, low or high")
+        return self
+
 
 class TrainingSection(Section):
     """What is trained, and when."""
 
-    schedule: str | None = None
+    schedule: Schedule | None = None
     """Cron expression or preset such as @monthly; left out: by hand and when monitoring asks for it."""
-    start: date | None = None
+    start: Day | None = None
     """First scheduled interval; left out: from the day the DAG is first seen."""
-    end: date | None = None
+    end: Day | None = None
     """Last day of the schedule."""
-    features: str | None = None
+    features: Annotated[str, AfterValidator(check_callable)] | None = None
     """module:function below the project folder that makes the model's input from the rows."""
-    estimator: str
+    estimator: Annotated[str, AfterValidator(check_class)] = Field(
+        examples=["sklearn.ensemble.HistGradientBoostingClassifier"]
+    )
     """Class of an estimator that the deployment allows."""
-    hyperparameters: dict[str, Scalar | Hyperparameter] = {}
+    hyperparameters: dict[str, Hyperparameter] = {}
     """Arguments of the estimator: a value, or value, help, low and high for the trigger form."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Makes the training repeatable."""
+
+    @property
+    def values(self) -> dict[str, Scalar]:
+        """The hyperparameters' defaults by name."""
+        return {name: hyperparameter.value for name, hyperparameter in self.hyperparameters.items()}
+
+
+class GateSection(Section, GateRule):
+    """One condition on one metric; exactly one of at_least, at_most and versus says what it is compared with."""
+
+    metric: Text = Field(examples=["roc_auc"])
+    """One of the metrics that the evaluation measures."""
+    at_least: float | None = None
+    """Least good value."""
+    at_most: float | None = None
+    """Greatest good value."""
+    versus: Literal["champion"] | None = None
+    """Compare with the serving model on the same rows; a first release passes by it."""
+    margin: float = Field(default=0.0, ge=0)
+    """Tolerated loss against the champion, in the metric's own unit."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """One-sided, of the bound that is compared with the tolerated loss."""
+    each: Text | None = None
+    """Apply the rule to every value of this slice column."""
+    min_rows: int = Field(default=30, ge=1)
+    """A slice with fewer rows is inconclusive: nothing is known about it."""
 
 
 class EvaluationSection(Section):
     """What is measured, and what is enough."""
 
-    metrics: tuple[Literal["roc_auc", "log_loss", "brier", "accuracy", "mae", "rmse"], ...] = ("roc_auc", "log_loss", "brier")
+    metrics: Annotated[
+        tuple[Literal["roc_auc", "log_loss", "brier", "accuracy", "mae", "rmse"], ...],
+        Field(strict=False, min_length=1),
+    ] = ("roc_auc", "log_loss", "brier")
     """What is measured on the holdout."""
-    slices: tuple[str, ...] = ()
+    slices: Texts = ()
     """Columns by whose values everything is measured again."""
-    gate: tuple[GateRule, ...] = ()
+    gate: Annotated[tuple[GateSection, ...], Field(strict=False)] = ()
     """Conditions for a release; without any, every candidate is inconclusive and asks a human."""
 
 
@@ -103,22 +408,22 @@ class ApprovalSection(Section):
 
     required: Literal["always", "on_inconclusive", "never"] = "always"
     """never and on_inconclusive let policy itself approve a passed gate."""
-    approvers: tuple[str, ...] = ()
-    """User names."""
-    expires_after: timedelta = timedelta(hours=72)
+    approvers: Texts = ()
+    """User names; needed unless required is never."""
+    expires_after: Duration = timedelta(hours=72)
     """Limits the ask, and a decision not yet used."""
 
 
 class ScoringSection(Section):
     """Batch scoring by the champion."""
 
-    schedule: str | None = None
-    """Cron expression or preset; each interval is one partition."""
-    start: date | None = None
+    schedule: Schedule | None = None
+    """Cron expression or preset; each interval is one partition; left out: by hand."""
+    start: Day | None = None
     """First interval that is scored."""
-    end: date | None = None
+    end: Day | None = None
     """Last day whose interval is scored."""
-    output: Source
+    output: OutputSection = Field(examples=["scored/{{ partition }}"])
     """Folder of a partition's predictions, below the data root."""
 
 
@@ -127,14 +432,16 @@ class DriftSection(Section):
 
     threshold: float = Field(default=0.1, gt=0, le=1)
     """Distance above which a column has drifted."""
-    share: float = Field(default=0.3, gt=0, le=1)
-    """Share of drifted columns at which the data has drifted."""
+    share: Annotated[float, BeforeValidator(parse_share), WithJsonSchema(_SHARE_SCHEMA)] = Field(
+        default=0.3, gt=0, le=1
+    )
+    """Share of drifted columns at which the data has drifted, such as 30%."""
 
 
 class PerformanceSection(Section):
     """What the published predictions must be worth once their labels are in."""
 
-    metric: str
+    metric: Text = Field(examples=["roc_auc"])
     """One of the evaluation's metrics."""
     at_least: float | None = None
     """Least good value."""
@@ -145,7 +452,7 @@ class PerformanceSection(Section):
 class RetrainSection(Section):
     """Limits of automatic retraining."""
 
-    cooldown: timedelta = timedelta(days=7)
+    cooldown: Duration = timedelta(days=7)
     """Least time between two requests."""
     stop_after: int = Field(default=3, ge=1)
     """Requests in a row without a new champion, after which only an alert follows."""
@@ -154,43 +461,194 @@ class RetrainSection(Section):
 class MonitoringSection(Section):
     """What is watched while the champion serves."""
 
-    schedule: str | None = None
-    """Cron expression or preset; each interval is one partition."""
-    start: date | None = None
+    schedule: Schedule | None = None
+    """Cron expression or preset; each interval is one partition; left out: by hand."""
+    start: Day | None = None
     """First interval that is watched."""
-    end: date | None = None
+    end: Day | None = None
     """Last day whose interval is watched."""
     reference: Literal["training"] = "training"
     """What the current data is compared with: the champion's training data."""
-    drift: DriftSection = DriftSection()
+    drift: DriftSection = Field(default_factory=DriftSection)
     """When data counts as drifted."""
     performance: PerformanceSection | None = None
     """What predictions must be worth; left out: not measured."""
     on_drift: Literal["retrain", "alert", "nothing"] = "retrain"
     """What follows drift or lost performance."""
-    retrain: RetrainSection = RetrainSection()
+    retrain: RetrainSection = Field(default_factory=RetrainSection)
     """Limits of automatic retraining."""
 
 
 class Pipeline(Section):
     """One model's whole life."""
 
-    model: str = Field(pattern=NAME)
+    model: str = Field(pattern=NAME, examples=["flight_delays"])
     """Name of the registered model, and the first part of its DAGs' names."""
-    owner: str
+    owner: Text = Field(examples=["flight-operations"])
     """Team that answers for the model."""
-    contact: str
+    contact: Text = Field(examples=["ml-oncall@example.com"])
     """Where people reach that team."""
     risk: Literal["low", "medium", "high"] = "medium"
     """Tier that the model is tagged with."""
     description: str = ""
     """One line for the DAGs' pages."""
     data: DataSection
+    """Where the rows come from and what their columns mean."""
     validation: ValidationSection | None = None
+    """What the data is held to; left out: nothing is checked."""
     training: TrainingSection
-    evaluation: EvaluationSection = EvaluationSection()
-    approval: ApprovalSection = ApprovalSection()
+    """What is trained, and when."""
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+    """What is measured, and what is enough."""
+    approval: ApprovalSection = Field(default_factory=ApprovalSection)
+    """Who answers for a release."""
     deployment: dict[str, Any] = {"backend": "alias"}
     """Target and its options, checked by the backend that it names."""
     scoring: ScoringSection | None = None
+    """Batch scoring by the champion; left out: no such DAG."""
     monitoring: MonitoringSection | None = None
+    """What is watched while the champion serves; left out: no such DAG."""
+
+
+# --- What sections say about each other ------------------------------------------------------------------------------
+
+
+Loc = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Two places of the file that do not fit together; ``loc`` is the one to change first."""
+
+    loc: Loc
+    what: str
+    way_out: str
+    against: Loc = ()
+    """The other place: nothing can be said while that one is wrong by itself."""
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The sections that could be read, ``None`` for those that could not or are left out."""
+
+    data: DataSection | None
+    training: TrainingSection | None
+    evaluation: EvaluationSection | None
+    approval: ApprovalSection | None
+    scoring: ScoringSection | None
+    monitoring: MonitoringSection | None
+    gate: Mapping[int, GateSection]
+    """The rules that could be read, by their place in ``evaluation.gate``."""
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Sections:
+        """All of a pipeline that could be read whole."""
+        return cls(
+            pipeline.data,
+            pipeline.training,
+            pipeline.evaluation,
+            pipeline.approval,
+            pipeline.scoring,
+            pipeline.monitoring,
+            dict(enumerate(pipeline.evaluation.gate)),
+        )
+
+
+def disagreements(sections: Sections) -> Iterator[Disagreement]:
+    """Everything that is right by itself and wrong together."""
+    yield from _data_disagreements(sections)
+    for index, rule in sections.gate.items():
+        yield from _gate_disagreements(("evaluation", "gate", index), rule, sections.evaluation)
+    for name in ("training", "scoring", "monitoring"):
+        yield from _schedule_disagreements(name, getattr(sections, name))
+    yield from _monitoring_disagreements(sections)
+    approval = sections.approval
+    if approval and approval.required != "never" and not approval.approvers:
+        yield Disagreement(
+            ("approval", "approvers"),
+            f"approval is required ({approval.required}), but nobody may give it",
+            "name users, such as [ada], or write required: never",
+            against=("approval", "required"),
+        )
+
+
+def _data_disagreements(sections: Sections) -> Iterator[Disagreement]:
+    data = sections.data
+    if data and data.target is None:
+        yield Disagreement(
+            ("data", "target"), "is missing, so there is nothing to train for", "name the column that is predicted"
+        )
+    if data and data.holdout.by == "time" and data.time is None:
+        yield Disagreement(
+            ("data", "time"),
+            "is missing, but the holdout is split by time",
+            "name the column, or write holdout: {by: random}",
+            against=("data", "holdout"),
+        )
+
+
+def _gate_disagreements(loc: Loc, rule: GateSection, evaluation: EvaluationSection | None) -> Iterator[Disagreement]:
+    said = [name for name in ("at_least", "at_most", "versus") if getattr(rule, name) is not None]
+    if len(said) != 1:
+        found = f"says {' and '.join(said)}" if said else "says nothing to compare with"
+        yield Disagreement(loc, found, "write exactly one of at_least, at_most and versus")
+    if evaluation is None:
+        return
+    yield from _unmeasured((*loc, "metric"), rule.metric, evaluation)
+    if rule.each is not None and rule.each not in evaluation.slices:
+        yield Disagreement(
+            (*loc, "each"),
+            f"{rule.each!r} is not one of evaluation.slices ({', '.join(evaluation.slices) or 'none'})",
+            "add it there, or name one of them",
+            against=("evaluation", "slices"),
+        )
+
+
+def _unmeasured(loc: Loc, metric: str, evaluation: EvaluationSection) -> Iterator[Disagreement]:
+    if metric not in evaluation.metrics:
+        yield Disagreement(
+            loc,
+            f"{metric!r} is not one of evaluation.metrics ({', '.join(evaluation.metrics)})"
+            f"{did_you_mean(metric, evaluation.metrics)}",
+            "add it there, or name one of them",
+            against=("evaluation", "metrics"),
+        )
+
+
+def _schedule_disagreements(
+    name: str, section: TrainingSection | ScoringSection | MonitoringSection | None
+) -> Iterator[Disagreement]:
+    if section is None:
+        return
+    if section.start and section.end and section.end < section.start:
+        yield Disagreement(
+            (name, "end"),
+            f"{section.end} is before the start {section.start}",
+            "put end on or after start",
+            against=(name, "start"),
+        )
+    if section.schedule is None and (section.start or section.end):
+        yield Disagreement(
+            (name, "start" if section.start else "end"),
+            "means nothing without a schedule",
+            "add schedule, or remove it",
+            against=(name, "schedule"),
+        )
+
+
+def _monitoring_disagreements(sections: Sections) -> Iterator[Disagreement]:
+    performance = sections.monitoring.performance if sections.monitoring else None
+    if performance is None:
+        return
+    loc = ("monitoring", "performance")
+    if performance.at_least is None and performance.at_most is None:
+        yield Disagreement(loc, "says nothing to compare with", "write at_least or at_most")
+    if sections.evaluation:
+        yield from _unmeasured((*loc, "metric"), performance.metric, sections.evaluation)
+    if sections.data and sections.data.labels is None and sections.data.target is None:
+        yield Disagreement(
+            loc,
+            "needs labels, but the data has neither labels nor a target",
+            "add data.labels or data.target, or remove performance",
+            against=("data",),
+        )

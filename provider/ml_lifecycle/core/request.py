@@ -1,0 +1,196 @@
+"""What one run works on: what it was asked for, merged with what the pipeline declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from ml_lifecycle.core.contracts import Contract, RunRequest, Scalar, Stream
+from ml_lifecycle.core.data import EXAMPLES, Every, window_of
+from ml_lifecycle.core.errors import RequestError, did_you_mean
+
+Trigger = Literal["manual", "scheduled", "asset", "backfill", "command"]
+
+TAKES: dict[Stream, tuple[str, ...]] = {
+    "train": ("hyperparameters", "partition", "reason"),
+    "release": ("reason", "version"),
+    "score": ("partition", "reason"),
+    "monitor": ("partition", "reason"),
+    "rollback": ("reason", "version"),
+}
+"""What a run of each stream may be asked for."""
+MAX_NUMBER = 1e300
+"""Larger numbers are infinity under another name."""
+
+
+class HyperparameterSpec(Contract):
+    """A hyperparameter that a run may override, within its bounds."""
+
+    value: Scalar = None
+    """The default; a run's value must be of its type."""
+    help: str = ""
+    """What the trigger form says about it."""
+    low: float | None = None
+    """Least value that a run may ask for."""
+    high: float | None = None
+    """Greatest value that a run may ask for."""
+
+
+def merge_request(
+    *,
+    model: str,
+    stream: Stream,
+    run_id: str = "",
+    trigger: Trigger = "command",
+    requester: str | None = None,
+    conf: Mapping[str, Any],
+    event: Mapping[str, Any],
+    scheduled: str | None = None,
+    available: Sequence[str] | None = (),
+    every: Every = "monthly",
+    window: int = 1,
+    hyperparameters: Mapping[str, HyperparameterSpec],
+) -> RunRequest:
+    """Conf first, else the asset's event, else the schedule, else the newest partition that is there.
+
+    :param conf: ``partition``, ``reason``, ``hyperparameters`` (training) and ``version`` (release, rollback); a value
+        of ``None`` or ``""`` is a form field left empty.
+    :param event: Extra of the asset event that started the run; keys of no concern here are passed over.
+    :param scheduled: The partition of the schedule's interval; ``None`` for runs that have none.
+    :param available: Names of the partitions that are there, sorted; ``None`` where a sensor waits for them later.
+    :param window: How many partitions a training reads; other streams read one.
+    :raises RequestError: the run asks for something that the pipeline does not offer, or that is not there.
+    """
+    asked = _filled(conf)
+    _refuse_unknown(asked, stream)
+    told = _filled(event)
+    partitions: tuple[str, ...] = ()
+    if "partition" in TAKES[stream]:
+        newest = _partition(asked, told, scheduled, available)
+        partitions = window_of(newest, every, window if stream == "train" else 1)
+        _refuse_absent(partitions, available, every)
+    return RunRequest(
+        model=model,
+        stream=stream,
+        run_id=run_id,
+        trigger=trigger,
+        partition=partitions[-1] if partitions else "",
+        partitions=partitions,
+        reason=_text("reason", asked.get("reason", told.get("reason", ""))),
+        requester=requester,
+        hyperparameters=_overrides(asked.get("hyperparameters", {}), hyperparameters),
+        version=_version(asked.get("version", told.get("version"))) if "version" in TAKES[stream] else None,
+    )
+
+
+def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None and value != ""}
+
+
+def _refuse_unknown(asked: Mapping[str, Any], stream: Stream) -> None:
+    known = TAKES[stream]
+    for key in asked:
+        if key not in known:
+            raise RequestError(
+                f"a {stream} run takes no {key!r}{did_you_mean(str(key), known)}",
+                where="conf",
+                way_out=f"it takes {', '.join(known)}",
+            )
+
+
+def _partition(
+    asked: Mapping[str, Any], told: Mapping[str, Any], scheduled: str | None, available: Sequence[str] | None
+) -> str:
+    for place, values in (("conf", asked), ("event", told)):
+        if "partition" in values:
+            return _text("partition", values["partition"], place=place)
+    if scheduled:
+        return scheduled
+    if available:
+        return max(available)
+    raise RequestError(
+        "there is no partition to work on",
+        where="data.source",
+        way_out="land the first partition below the data root, or check the source's uri",
+    )
+
+
+def _refuse_absent(partitions: Sequence[str], available: Sequence[str] | None, every: Every) -> None:
+    absent = [name for name in partitions if available is not None and name not in available]
+    if not absent:
+        return
+    # Names of one form sort by time; files of another form say nothing about this pipeline.
+    alike = [name for name in available or () if len(name) == len(EXAMPLES[every])]
+    there = f"there are {alike[0]} to {alike[-1]}" if alike else "there is none"
+    raise RequestError(
+        f"partition {', '.join(absent)} is not there",
+        where=f"the window {partitions[0]} to {partitions[-1]}" if len(partitions) > 1 else "data.source",
+        way_out=f"{there}; ask for a partition whose whole window is there, or land the missing ones",
+    )
+
+
+def _text(name: str, value: Any, *, place: str = "conf") -> str:
+    if isinstance(value, str):
+        return value
+    raise RequestError(f"{value!r} is not text", where=f"{place}: {name}", way_out="put it in quotes")
+
+
+def _version(value: Any) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise RequestError(f"{value!r} is not a model version", where="version", way_out="give a whole number from 1 on")
+
+
+def _overrides(values: Any, declared: Mapping[str, HyperparameterSpec]) -> dict[str, Scalar]:
+    if not isinstance(values, Mapping):
+        raise RequestError(
+            f"{values!r} is not a mapping", where="conf: hyperparameters", way_out='write {"max_iter": 100}'
+        )
+    return {name: _override(name, value, declared) for name, value in _filled(values).items()}
+
+
+def _override(name: str, value: Any, declared: Mapping[str, HyperparameterSpec]) -> Scalar:
+    where = f"conf: hyperparameters.{name}"
+    if name not in declared:
+        raise RequestError(
+            f"the pipeline declares no hyperparameter {name!r}{did_you_mean(name, declared)}",
+            where=where,
+            way_out=f"declared are {', '.join(sorted(declared)) or 'none'}; add it to training.hyperparameters",
+        )
+    spec = declared[name]
+    if not _same_type(value, spec.value):
+        wanted = (
+            "a text, a number, true or false" if spec.value is None else f"{_kind(spec.value)}, as {spec.value!r} is"
+        )
+        raise RequestError(f"{value!r} is not {wanted}", where=where, way_out="give a value of that type")
+    within = not isinstance(value, int | float) or (
+        (spec.low is None or value >= spec.low) and (spec.high is None or value <= spec.high)
+    )
+    if not within:
+        raise RequestError(
+            f"{value!r} is out of bounds",
+            where=where,
+            way_out=f"give {_bounds(spec)}, or change training.hyperparameters",
+        )
+    return float(value) if isinstance(spec.value, float) else value
+
+
+def _same_type(value: Any, default: Scalar) -> bool:
+    if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:  # true of NaN, too
+        return False
+    if default is None:
+        return isinstance(value, str | int | float | bool)
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    return isinstance(value, int | float if isinstance(default, float) else type(default))
+
+
+def _kind(default: Scalar) -> str:
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    return kinds[type(default)]
+
+
+def _bounds(spec: HyperparameterSpec) -> str:
+    if spec.low is not None and spec.high is not None:
+        return f"{spec.low:g} to {spec.high:g}"
+    return f"{spec.low:g} or more" if spec.low is not None else f"{spec.high:g} or less"
