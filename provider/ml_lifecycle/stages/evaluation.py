@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ml_lifecycle.backends.files import file_digest, write_parquet
+from ml_lifecycle.backends.models.metrics import measure, paired_difference
+from ml_lifecycle.backends.models.skops import SkopsFormat
 from ml_lifecycle.core.contracts import (
+    ChampionResult,
     Contract,
     Evaluation,
+    GateCheck,
     GateDecision,
     GateRule,
+    Metric,
     ModelVersion,
     RunRequest,
     TrainedModel,
     ValidationReport,
+    Verdict,
 )
+from ml_lifecycle.core.errors import ChampionError, ColumnError, DigestMismatchError, LifecycleError, PassingError
+from ml_lifecycle.core.evaluation import decide
+from ml_lifecycle.stages.champion import Champion, LoadedModel, champion_of, check_features, load_trained
 from ml_lifecycle.stages.runner import Tools
+from ml_lifecycle.stages.training import TAG, Inputs, build_inputs, split
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CANDIDATE: Final = "candidate"
+CHAMPION: Final = "champion"
+TARGET: Final = "target"
 
 
 class EvaluationJob(Contract):
@@ -38,16 +63,336 @@ class RegistrationJob(Contract):
     validation: ValidationReport | None = None
 
 
+# --- Evaluate --------------------------------------------------------------------------------------------------------
+
+
 def evaluate(job: EvaluationJob, tools: Tools) -> Evaluation:
-    """Measure the candidate on its holdout, and the champion beside it."""
-    raise NotImplementedError
+    """Measure the candidate on its holdout, and the champion beside it.
+
+    :raises ChampionError: there is a champion, and it cannot be read or scored.
+    :raises ColumnError: a slice names a column that the dataset does not have.
+    """
+    scored = _score_holdout(job, tools)
+    metrics = {name: _metric(name, scored.table[TARGET], scored.table[CANDIDATE]) for name in job.metrics}
+    slices = {column: _by_value(scored, column, job.metrics) for column in job.slices}
+    against = _against_champion(scored, scored.champion, job.metrics) if scored.champion is not None else None
+    measured = _Measured(metrics, slices, against)
+    uri, digest = _keep(job, scored.table, measured, tools)
+    evaluation = Evaluation(
+        model=job.model,
+        metrics=metrics,
+        slices=slices,
+        champion=against,
+        predictions_uri=uri,
+        predictions_digest=digest,
+    )
+    _log_metrics(evaluation, tools)
+    return evaluation
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """All numbers of one evaluation."""
+
+    metrics: dict[str, Metric]
+    slices: dict[str, dict[str, dict[str, Metric]]]
+    champion: ChampionResult | None
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """The holdout with what both models say about it."""
+
+    table: pd.DataFrame
+    """Key, target as 0 and 1 (or a number), candidate's score, champion's score where there is one."""
+    rows: pd.DataFrame
+    """The dataset's columns of the same rows."""
+    champion: Champion | None
+
+
+def _score_holdout(job: EvaluationJob, tools: Tools) -> _Scored:
+    import pandas as pd
+
+    candidate = load_trained(job.model, tools)
+    check_features(candidate.info, tools)
+    inputs = build_inputs(job.model.dataset, candidate.info.features, tools)
+    held = split(inputs.rows, job.model.dataset.columns, job.model.holdout)
+    rows = inputs.rows[held].reset_index(drop=True)
+    _check_slices(rows, job)
+    columns: dict[str, Any] = {
+        job.model.dataset.columns.key: rows[job.model.dataset.columns.key],
+        TARGET: _truth(rows, candidate),
+        CANDIDATE: candidate.predict(inputs.features[held]),
+    }
+    champion = champion_of(job.model.name, tools)
+    if champion is not None:
+        columns[CHAMPION] = _champion_scores(champion, candidate, inputs, held, tools)
+    return _Scored(pd.DataFrame(columns), rows, champion)
+
+
+def _champion_scores(champion: Champion, candidate: LoadedModel, inputs: Inputs, held: Any, tools: Tools) -> Any:
+    """The champion on the same rows, fed by its own feature code."""
+    dataset = candidate.trained.dataset
+    where = f"version {champion.version} of {candidate.trained.name}"
+    try:
+        if champion.info.classes != candidate.info.classes:
+            theirs, ours = champion.info.classes or "numbers", candidate.info.classes or "numbers"
+            raise ChampionError(
+                f"it predicts {theirs}, and the candidate {ours}",
+                way_out="give a model of another target another name",
+            )
+        same = champion.info.features == candidate.info.features
+        own = inputs if same else build_inputs(dataset, champion.info.features, tools)
+        return champion.predict(own.features[held])
+    except PassingError:
+        raise
+    except LifecycleError as error:
+        raise ChampionError(
+            f"the champion cannot be scored: {error.what}", where=where, way_out=error.way_out
+        ) from error
+
+
+def _check_slices(rows: pd.DataFrame, job: EvaluationJob) -> None:
+    missing = [column for column in job.slices if column not in rows.columns]
+    if missing:
+        raise ColumnError(
+            f"the dataset has no column {', '.join(map(repr, missing))} to slice by",
+            where="evaluation.slices",
+            way_out=f"it has {', '.join(map(str, rows.columns))}",
+        )
+
+
+def _truth(rows: pd.DataFrame, candidate: LoadedModel) -> Any:
+    """The target as the metrics take it: 1.0 for the second class, or the number itself."""
+    target = rows[candidate.trained.dataset.columns.target]
+    if not candidate.info.classes:
+        return target.astype("float64")
+    known = {_plain(label) for label in candidate.info.classes}
+    found = target.map(_plain)
+    strange = sorted({str(value) for value in found[~found.isin(known)]})
+    if strange:
+        raise ColumnError(
+            f"the holdout's target holds {', '.join(strange[:5])}, which training never saw",
+            where=candidate.trained.dataset.uri,
+            way_out="make a binary target",
+        )
+    return (found == _plain(candidate.info.classes[1])).astype("float64")
+
+
+def _plain(label: Any) -> str:
+    """True, 1 and 1.0 are one label, however a file stores it."""
+    return str(float(label)) if isinstance(label, bool | int | float) or hasattr(label, "dtype") else str(label)
+
+
+def _metric(name: str, target: Any, score: Any) -> Metric:
+    return Metric(value=measure(name, target, score), rows=len(target))
+
+
+def _by_value(scored: _Scored, column: str, metrics: Sequence[str]) -> dict[str, dict[str, Metric]]:
+    names = scored.rows[column].astype(object).where(scored.rows[column].notna(), "(missing)").map(str)
+    return {
+        str(value): {name: _metric(name, part[TARGET], part[CANDIDATE]) for name in metrics}
+        for value, part in scored.table.groupby(names, sort=True)
+    }
+
+
+def _against_champion(scored: _Scored, champion: Champion, metrics: Sequence[str]) -> ChampionResult:
+    table = scored.table
+    return ChampionResult(
+        version=champion.version,
+        digest=champion.move.digest,
+        metrics={name: _metric(name, table[TARGET], table[CHAMPION]) for name in metrics},
+        differences={
+            name: paired_difference(name, table[TARGET], table[CANDIDATE], table[CHAMPION]) for name in metrics
+        },
+    )
+
+
+def _keep(job: EvaluationJob, table: pd.DataFrame, measured: _Measured, tools: Tools) -> tuple[str, str]:
+    """Put predictions, metrics and figure on the run; returns the predictions' place and digest."""
+    with tempfile.TemporaryDirectory(prefix="ml-lifecycle-") as temporary:
+        folder = Path(temporary)
+        predictions = folder / "predictions.parquet"
+        write_parquet(table, predictions)
+        digest = file_digest(predictions)
+        summary = {
+            "metrics": _plain_metrics(measured.metrics),
+            "slices": {
+                column: {value: _plain_metrics(found) for value, found in values.items()}
+                for column, values in measured.slices.items()
+            },
+            "champion": measured.champion.to_xcom() if measured.champion is not None else None,
+        }
+        (folder / "metrics.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+        _draw(table, measured, folder / "evaluation.png", title=f"{job.model.name}: holdout of {len(table):,} rows")
+        # A path of its own per digest: an evaluation against another champion leaves this one as it is.
+        uri = tools.tracking.upload(job.model.run_id, folder, f"evaluation/{digest[:12]}")
+    return f"{uri}/predictions.parquet", digest
+
+
+def _plain_metrics(metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    return {name: metric.to_xcom() for name, metric in metrics.items()}
+
+
+def _log_metrics(evaluation: Evaluation, tools: Tools) -> None:
+    champion = evaluation.champion
+    logged = {f"holdout_{name}": metric.value for name, metric in evaluation.metrics.items()}
+    if champion is not None:
+        logged |= {f"champion_{name}": metric.value for name, metric in champion.metrics.items()}
+    rows = max((metric.rows for metric in evaluation.metrics.values()), default=0)
+    compared = str(champion.version) if champion is not None else "none"
+    tools.tracking.log(
+        evaluation.model.run_id,
+        metrics={**logged, "holdout_rows": rows},
+        tags={f"{TAG}compared_with_version": compared, f"{TAG}predictions_digest": evaluation.predictions_digest},
+    )
+
+
+# --- Gate ------------------------------------------------------------------------------------------------------------
 
 
 def gate(job: GateJob, tools: Tools) -> GateDecision:
     """Judge the evaluation and note the verdict on the run."""
-    raise NotImplementedError
+    decision = decide(job.rules, job.evaluation)
+    run_id = job.evaluation.model.run_id
+    note = {
+        "verdict": decision.verdict.value,
+        "policy_digest": decision.policy_digest,
+        "rules": [rule.to_xcom() for rule in job.rules],
+        "checks": [check.to_xcom() for check in decision.checks],
+    }
+    with tempfile.TemporaryDirectory(prefix="ml-lifecycle-") as temporary:
+        folder = Path(temporary)
+        (folder / "gate.json").write_text(json.dumps(note, indent=1) + "\n")
+        tools.tracking.upload(run_id, folder, "gate")
+    tools.tracking.log(
+        run_id, tags={f"{TAG}gate": decision.verdict.value, f"{TAG}policy_digest": decision.policy_digest}
+    )
+    return decision
+
+
+# --- Register --------------------------------------------------------------------------------------------------------
 
 
 def register(job: RegistrationJob, tools: Tools) -> ModelVersion | None:
-    """Register the candidate once per training key; ``None`` where the gate failed it."""
-    raise NotImplementedError
+    """Register the candidate once per training key; ``None`` where the gate failed it.
+
+    :raises DigestMismatchError: the version of this training key holds another model.
+    """
+    decision, model = job.decision, job.decision.evaluation.model
+    if decision.verdict is Verdict.FAIL:
+        return None
+    tags = _version_tags(job, tools)
+    found = tools.registry.ensure_version(
+        model.name,
+        training_key=model.training_key,
+        uri=model.uri,
+        run_id=model.run_id,
+        tags=tags,
+        description=describe(job),
+    )
+    registered = found.tags.get(f"{TAG}digest", "")
+    if registered != model.digest:
+        raise DigestMismatchError(
+            f"version {found.version} of {model.name}",
+            expected=model.digest,
+            found=registered or "no digest",
+            where=found.url,
+            way_out="delete that version, or train with another seed",
+        )
+    changed = {name: value for name, value in tags.items() if found.tags.get(name) != value}
+    if changed:
+        tools.registry.tag_version(model.name, found.version, changed)
+    tools.tracking.log(model.run_id, tags={f"{TAG}version": str(found.version)})
+    return ModelVersion(
+        name=model.name,
+        version=found.version,
+        digest=model.digest,
+        training_key=model.training_key,
+        uri=model.uri,
+        run_id=model.run_id,
+        dataset_fingerprint=model.dataset.fingerprint,
+        metrics_digest=decision.evaluation.content_digest(),
+        gate_verdict=decision.verdict,
+        policy_digest=decision.policy_digest,
+        reason=job.request.reason,
+    )
+
+
+def _version_tags(job: RegistrationJob, tools: Tools) -> dict[str, str]:
+    model = job.decision.evaluation.model
+    run = tools.tracking.get_run(model.run_id).tags
+    copied = (
+        "code_version",
+        "features",
+        "features_digest",
+        "environment_digest",
+        "hardware",
+        "reason",
+        "requester",
+    )
+    parameters = {"hyperparameters": run.get(f"{TAG}hyperparameters", "{}"), "seed": run.get(f"{TAG}seed", "")}
+    own = {
+        "digest": model.digest,
+        "format": SkopsFormat.name,
+        "training_key": model.training_key,
+        "dataset_fingerprint": model.dataset.fingerprint,
+        "partitions": ", ".join(model.dataset.partitions),
+        "gate": job.decision.verdict.value,
+        "policy_digest": job.decision.policy_digest,
+        "metrics_digest": job.decision.evaluation.content_digest(),
+        "environment": tools.environment,
+    }
+    validation = {"validation": job.validation.verdict.value} if job.validation is not None else {}
+    tags = {**{name: run.get(f"{TAG}{name}", "") for name in copied}, **parameters, **own, **validation}
+    return {f"{TAG}{name}": value for name, value in tags.items() if value}
+
+
+def describe(job: RegistrationJob) -> str:
+    """What a person reads on the version's page, in markdown."""
+    decision, evaluation = job.decision, job.decision.evaluation
+    model, champion = evaluation.model, evaluation.champion
+    lines = [
+        f"**{model.name}**, trained on {', '.join(model.dataset.partitions)} ({model.training_rows:,} rows).",
+        "",
+        f"Why: {job.request.reason or 'no reason was given'}"
+        + (f", asked for by {job.request.requester}." if job.request.requester else "."),
+        "",
+        f"Gate: **{decision.verdict.value}**",
+        "",
+        "| Check | Verdict | Observed | |",
+        "|---|---|---|---|",
+        *(_check_line(check) for check in decision.checks),
+        "",
+        "| Metric on the holdout | Candidate | " + (f"Version {champion.version} |" if champion else "Champion |"),
+        "|---|---|---|",
+        *(_metric_line(name, metric, champion) for name, metric in evaluation.metrics.items()),
+        "",
+        f"Model digest `{model.digest[:12]}`, data fingerprint `{model.dataset.fingerprint[:12]}`.",
+    ]
+    return "\n".join(lines)
+
+
+def _check_line(check: GateCheck) -> str:
+    return f"| {_cell(check.rule)} | {check.verdict.value} | {_number(check.observed)} | {_cell(check.detail)} |"
+
+
+def _metric_line(name: str, metric: Metric, champion: ChampionResult | None) -> str:
+    other = champion.metrics.get(name) if champion is not None else None
+    return f"| {name} | {_number(metric.value)} | {_number(other.value if other else None)} |"
+
+
+def _cell(text: str) -> str:
+    """Slice values come from the data: no pipe ends a cell, and no tag becomes one."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"  # noqa: RUF001  # a dash marks what was not measured
+
+
+# --- The figure ------------------------------------------------------------------------------------------------------
+
+
+def _draw(table: pd.DataFrame, measured: _Measured, path: Path, *, title: str) -> None:
+    """Not drawn."""

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
-from ml_lifecycle.core.contracts import Columns, Contract, RunRequest, ScoredPartition, Source
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import Field
+
+from ml_lifecycle.backends.files import write_parquet
+from ml_lifecycle.core.contracts import Columns, Contract, DatasetRef, RunRequest, ScoredPartition, Source, TrainedModel
+from ml_lifecycle.core.data import render
+from ml_lifecycle.core.errors import ChampionError, DataError, RequestError
+from ml_lifecycle.stages.champion import LoadedModel, champion_of, check_features, load_trained
+from ml_lifecycle.stages.data import SnapshotJob, snapshot
 from ml_lifecycle.stages.runner import Tools
+from ml_lifecycle.stages.training import build_inputs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREDICTIONS: Final = "predictions.parquet"
+ORIGIN: Final = "origin.json"
+_THRESHOLD: Final = 0.5
 
 
 class ScoringJob(Contract):
@@ -11,12 +30,111 @@ class ScoringJob(Contract):
 
     request: RunRequest
     source: Source
-    related: dict[str, Source] = {}
+    related: dict[str, Source] = Field(default_factory=dict)
     columns: Columns
     output: Source
     """Folder below the data root, such as ``scored/{{ partition }}``."""
 
 
 def score(job: ScoringJob, tools: Tools) -> ScoredPartition:
-    """Score the partition by the champion; a partition that is published already stays as it is."""
-    raise NotImplementedError
+    """Score the partition by the champion; a partition that is published already stays as it is.
+
+    :raises ChampionError: no version was released yet, or the champion cannot be used.
+    """
+    partition = job.request.partition
+    if not partition:
+        raise RequestError("no partition was asked for", where=tools.run, way_out="name one, such as 2013-04")
+    uri = render(job.output.uri, partition)
+    published = _published(uri, tools)
+    if published is not None:
+        return published
+    champion = champion_of(job.request.model, tools)
+    if champion is None:
+        raise ChampionError(
+            "no version was released yet",
+            where=f"{job.request.model} in environment {tools.environment}",
+            way_out="approve a release first",
+        )
+    return _publish(job, champion.loaded, champion.version, uri, tools)
+
+
+def score_with(job: ScoringJob, model: TrainedModel, tools: Tools) -> ScoredPartition:
+    """Score by a model that was handed over and is nobody's champion: stamped as version 0."""
+    uri = render(job.output.uri, job.request.partition)
+    published = _published(uri, tools)
+    if published is not None:
+        return published
+    loaded = load_trained(model, tools)
+    check_features(loaded.info, tools)
+    return _publish(job, loaded, 0, uri, tools)
+
+
+def _publish(job: ScoringJob, model: LoadedModel, version: int, uri: str, tools: Tools) -> ScoredPartition:
+    dataset = snapshot(_snapshot_job(job), tools)
+    table = _predictions(job, dataset, model, version, tools)
+    origin = {
+        "model": job.request.model,
+        "partition": job.request.partition,
+        "uri": uri,
+        "rows": len(table),
+        "version": version,
+        "digest": model.trained.digest,
+        "dataset_fingerprint": dataset.fingerprint,
+    }
+
+    def write(folder: Path) -> None:
+        write_parquet(table, folder / PREDICTIONS)
+        (folder / ORIGIN).write_text(json.dumps(origin, indent=1, sort_keys=True) + "\n")
+
+    tools.data.publish(uri, write)
+    published = _published(uri, tools)
+    if published is None:
+        raise DataError(
+            "the predictions are gone again", where=uri, way_out="find out who deletes them, and score again"
+        )
+    return published
+
+
+def _snapshot_job(job: ScoringJob) -> SnapshotJob:
+    return SnapshotJob(
+        model=job.request.model,
+        partitions=(job.request.partition,),
+        source=job.source,
+        related=job.related,
+        columns=job.columns,
+        labelled=False,
+    )
+
+
+def _predictions(job: ScoringJob, dataset: DatasetRef, model: LoadedModel, version: int, tools: Tools) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
+    inputs = build_inputs(dataset, model.info.features, tools)
+    scores = model.predict(inputs.features)
+    columns: dict[str, Any] = {job.columns.key: inputs.rows[job.columns.key]}
+    if job.columns.time is not None and job.columns.time in inputs.rows.columns:
+        columns[job.columns.time] = inputs.rows[job.columns.time]
+    columns["score"] = scores
+    if model.info.classes:
+        columns["label"] = np.where(scores >= _THRESHOLD, model.info.classes[1], model.info.classes[0])
+    stamp = {"model_version": version, "model_digest": model.trained.digest, "partition": job.request.partition}
+    table: pd.DataFrame = pd.DataFrame({**columns, **stamp})
+    return table
+
+
+def _published(uri: str, tools: Tools) -> ScoredPartition | None:
+    """What an earlier run published there; its bytes are named by the fingerprint."""
+    fingerprint = tools.data.published(uri)
+    if fingerprint is None:
+        return None
+    with tools.data.folder(uri, fingerprint) as folder:
+        try:
+            origin = json.loads((folder / ORIGIN).read_text())
+            return ScoredPartition.model_validate({**origin, "fingerprint": fingerprint})
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{ORIGIN} cannot be read ({type(error).__name__})",
+                where=uri,
+                way_out="something else lies where predictions go; move it away",
+            ) from error

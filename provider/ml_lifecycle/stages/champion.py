@@ -1,0 +1,208 @@
+"""Reading a trained model back: the candidate that is judged, and the champion that serves."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_lifecycle.backends.callables import callable_digest
+from ml_lifecycle.backends.files import digest_of_folder
+from ml_lifecycle.backends.models.base import PackageInfo
+from ml_lifecycle.backends.models.skops import CATEGORY, PACKAGE_FILE, SkopsFormat
+from ml_lifecycle.core.contracts import DatasetRef, Move, TrainedModel
+from ml_lifecycle.core.errors import (
+    ChampionError,
+    ColumnError,
+    DigestMismatchError,
+    LifecycleError,
+    PassingError,
+    UntrustedModelError,
+)
+from ml_lifecycle.stages.runner import Tools
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model package in memory, its bytes checked against its digest."""
+
+    trained: TrainedModel
+    info: PackageInfo
+    model: Any
+    """The fitted estimator."""
+
+    def predict(self, features: pd.DataFrame) -> Any:
+        """One score per row: the probability of the second class, or the predicted number.
+
+        :raises ColumnError: an input column is missing, or holds texts where training saw numbers.
+        """
+        prepared = prepare(features, self.info.inputs, where=f"input of {self.info.name}")
+        return self.model.predict_proba(prepared)[:, 1] if self.info.classes else self.model.predict(prepared)
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model that serves, with the move that made it champion."""
+
+    move: Move
+    loaded: LoadedModel
+
+    @property
+    def version(self) -> int:
+        """Its number in the registry."""
+        return self.move.version
+
+    @property
+    def info(self) -> PackageInfo:
+        """What its package says of itself."""
+        return self.loaded.info
+
+    @property
+    def dataset(self) -> DatasetRef:
+        """What it was trained on."""
+        return self.loaded.trained.dataset
+
+    @property
+    def model(self) -> Any:
+        """The fitted estimator."""
+        return self.loaded.model
+
+    def predict(self, features: pd.DataFrame) -> Any:
+        """One score per row, as :meth:`LoadedModel.predict`."""
+        return self.loaded.predict(features)
+
+
+def champion_of(model: str, tools: Tools) -> Champion | None:
+    """The champion of the ledger, ready to predict; ``None`` at epoch 0.
+
+    :raises ChampionError: it cannot be read, its bytes are not those that were approved, or the feature code that
+        feeds it has changed.
+    """
+    move = tools.ledger.head(model, tools.environment)
+    if move is None:
+        return None
+    trained = _trained_in_ledger(move, tools)
+    where = f"version {move.version} of {model} ({move.uri})"
+    try:
+        loaded = load_trained(trained.model_copy(update={"uri": move.uri}), tools)
+        check_features(loaded.info, tools)
+    except PassingError:
+        raise
+    except LifecycleError as error:
+        way_out = error.way_out or "roll back to the version before, or approve another one"
+        raise ChampionError(f"the champion cannot be used: {error.what}", where=where, way_out=way_out) from error
+    return Champion(move=move, loaded=loaded)
+
+
+def load_trained(model: TrainedModel, tools: Tools) -> LoadedModel:
+    """Fetch a model package, check its bytes against its digest, and load it.
+
+    :raises DigestMismatchError: the bytes are not those that training left.
+    :raises UntrustedModelError: the package holds types that this deployment does not load.
+    """
+    with tempfile.TemporaryDirectory(prefix="ml-lifecycle-") as temporary:
+        folder = _fetched(model, Path(temporary) / "model", tools)
+        found = digest_of_folder(folder)
+        if found != model.digest:
+            raise DigestMismatchError(
+                "the model package",
+                expected=model.digest,
+                found=found,
+                where=model.uri,
+                way_out="its files were changed after training; train again, and find out who changed them",
+            )
+        info = _package_info(folder, model)
+        fitted = SkopsFormat().load(folder, allowed_types=tools.trusted_types)
+    return LoadedModel(trained=model, info=info, model=fitted)
+
+
+def check_features(info: PackageInfo, tools: Tools) -> None:
+    """Refuse to feed a model from other code than it was trained with.
+
+    :raises DigestMismatchError: the file that holds the feature callable has changed.
+    """
+    if info.features is None:
+        return
+    found = callable_digest(info.features, tools.project)
+    if found != info.features_digest:
+        raise DigestMismatchError(
+            f"the feature code {info.features}",
+            expected=info.features_digest or "none",
+            found=found,
+            way_out=(
+                "restore the file, and put new features into a new module: "
+                "the champion keeps its own until it is replaced"
+            ),
+        )
+
+
+def prepare(features: pd.DataFrame, inputs: dict[str, str], *, where: str) -> pd.DataFrame:
+    """The model's input columns in order: numbers as floats, categories as texts, missing as NaN.
+
+    :raises ColumnError: a column is missing, or holds texts where numbers are expected.
+    """
+    import numpy as np
+    import pandas as pd
+
+    missing = [name for name in inputs if name not in features.columns]
+    if missing:
+        raise ColumnError(
+            f"the features lack {', '.join(map(repr, missing))}",
+            where=where,
+            way_out=f"make the features return {', '.join(inputs)}",
+        )
+    columns: dict[str, Any] = {}
+    for name, kind in inputs.items():
+        column = features[name]
+        if kind == CATEGORY:
+            columns[name] = column.astype(object).where(column.notna(), np.nan).map(str, na_action="ignore")
+            continue
+        try:
+            columns[name] = column.astype("float64")
+        except (TypeError, ValueError) as error:
+            raise ColumnError(
+                f"the feature {name!r} holds {column.dtype} values that are no numbers ({error})",
+                where=where,
+                way_out="mend the data, or the features that make the column",
+            ) from error
+    table: pd.DataFrame = pd.DataFrame(columns, index=features.index)
+    return table
+
+
+def _fetched(model: TrainedModel, into: Path, tools: Tools) -> Path:
+    if model.uri.startswith("runs:/"):
+        into.mkdir()
+        return tools.tracking.download(model.uri, into)
+    folder = Path(model.uri)
+    if not folder.is_dir():
+        raise UntrustedModelError(
+            "there is no model package", where=model.uri, way_out="name the folder that training wrote"
+        )
+    return folder
+
+
+def _package_info(folder: Path, model: TrainedModel) -> PackageInfo:
+    try:
+        return PackageInfo.model_validate(json.loads((folder / PACKAGE_FILE).read_text()))
+    except (OSError, ValueError) as error:
+        raise UntrustedModelError(
+            f"the package's {PACKAGE_FILE} cannot be read ({type(error).__name__})",
+            where=model.uri,
+            way_out="train again; the package was not written by this product",
+        ) from error
+
+
+def _trained_in_ledger(move: Move, tools: Tools) -> TrainedModel:
+    for result in reversed(tools.ledger.results(tools.environment, move.model, "train")):
+        if result["content"].get("digest") == move.digest:
+            return TrainedModel.model_validate(result["content"])
+    raise ChampionError(
+        f"the ledger holds no training of the champion's digest {move.digest[:12]}",
+        where=f"version {move.version} of {move.model} in environment {tools.environment}",
+        way_out="the ledger was replaced or emptied; restore it, or release a newly trained version",
+    )
