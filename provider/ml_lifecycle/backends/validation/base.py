@@ -19,7 +19,9 @@ class ValidationResult:
 
     results: tuple[ExpectationResult, ...]
     unexpected_keys: frozenset[Any] = field(default_factory=frozenset)
-    """Keys of the rows that failed an expectation about single rows."""
+    """Keys of the rows that made a critical expectation about single rows fail; empty where none were asked for."""
+    examples: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """A few unexpected values, by the expectation's place in ``results``: for the report only, they are data."""
 
 
 class Validator(ABC):
@@ -33,8 +35,12 @@ class Validator(ABC):
         """
 
     @abstractmethod
-    def validate(self, table: pd.DataFrame, suite: Mapping[str, Any], *, key: str, where: str) -> ValidationResult:
+    def validate(
+        self, table: pd.DataFrame, suite: Mapping[str, Any], *, key: str | None = None, where: str
+    ) -> ValidationResult:
         """Check a table. A check that broke is ``inconclusive``, and never the data's fault.
 
+        :param key: Column whose values name the unexpected rows; ``None`` where nobody asks which rows they are,
+            which is much faster.
         :raises SuiteError: as :meth:`check_suite`.
         """
