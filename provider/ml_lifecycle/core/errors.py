@@ -66,6 +66,10 @@ class RequestError(LifecycleError):
     """A run was asked for something that its pipeline does not offer."""
 
 
+class ConfigurationError(LifecycleError):
+    """The deployment's options or connections do not say what a stage needs."""
+
+
 # --- Data ------------------------------------------------------------------------------------------------------------
 
 

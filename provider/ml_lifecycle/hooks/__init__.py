@@ -1,0 +1,1 @@
+"""From Airflow's connections and options to plain clients."""

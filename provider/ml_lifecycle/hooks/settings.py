@@ -1,0 +1,78 @@
+"""The ``[ml_lifecycle]`` section of Airflow's configuration."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow.sdk import conf
+
+from ml_lifecycle.core.errors import ConfigurationError
+
+SECTION = "ml_lifecycle"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one deployment says about all its models."""
+
+    environment: str
+    data_root: Path
+    """Absolute; data is read and results are published below it."""
+    project_root: Path | None
+    """``None``: found beside each DAG file."""
+    mlflow_conn_id: str
+    ledger_conn_id: str
+    estimators: tuple[str, ...]
+    trusted_types: tuple[str, ...]
+    http_timeout_s: float
+
+
+def read_settings() -> Settings:
+    """The options in force, with their defaults.
+
+    :raises ConfigurationError: an option holds a value that cannot be used.
+    """
+    return Settings(
+        environment=_option("environment", "dev"),
+        data_root=_folder("data_root") or Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / SECTION,
+        project_root=_folder("project_root"),
+        mlflow_conn_id=_option("mlflow_conn_id", "mlflow_default"),
+        ledger_conn_id=_option("ledger_conn_id", "ml_lifecycle_ledger"),
+        estimators=_list("estimators", "sklearn."),
+        trusted_types=_list("trusted_types", ""),
+        http_timeout_s=_seconds("http_timeout_s", "30"),
+    )
+
+
+def _option(name: str, default: str) -> str:
+    return str(conf.get(SECTION, name, fallback=default)).strip() or default
+
+
+def _list(name: str, default: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in _option(name, default).split(",") if part.strip())
+
+
+def _folder(name: str) -> Path | None:
+    text = _option(name, "")
+    if text and not Path(text).is_absolute():
+        raise ConfigurationError(
+            f"{text!r} is not an absolute path",
+            where=f"[{SECTION}] {name}",
+            way_out="write it from the root; tasks have no fixed working directory",
+        )
+    return Path(text) if text else None
+
+
+def _seconds(name: str, default: str) -> float:
+    text = _option(name, default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigurationError(
+            f"{text!r} is not a time in seconds", where=f"[{SECTION}] {name}", way_out="write a number above 0"
+        )
+    return seconds

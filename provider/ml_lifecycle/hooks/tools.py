@@ -1,0 +1,64 @@
+"""The backends of one deployment, for one run of one DAG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ml_lifecycle.hooks.ledger import LedgerHook
+from ml_lifecycle.hooks.mlflow import MlflowHook
+from ml_lifecycle.hooks.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from ml_lifecycle.stages.runner import Tools
+
+
+def tools_for(context: Context) -> Tools:
+    """The tools of the task that this context belongs to.
+
+    :raises ConfigurationError: an option or a connection is missing or cannot be used.
+    """
+    settings = read_settings()
+    return build_tools(settings, project=project_of(context, settings), run=run_of(context))
+
+
+def build_tools(settings: Settings, *, project: Path, run: str) -> Tools:
+    """The tools that the settings describe.
+
+    :param run: Whose results are recorded.
+    """
+    from ml_lifecycle.backends.data.local import LocalStore
+    from ml_lifecycle.stages.runner import Tools
+
+    tracking = MlflowHook(settings.mlflow_conn_id, timeout_s=settings.http_timeout_s).get_conn()
+    return Tools(
+        data=LocalStore(settings.data_root),
+        project=project,
+        tracking=tracking,
+        registry=tracking,
+        ledger=LedgerHook(settings).get_conn(),
+        environment=settings.environment,
+        run=run,
+        estimators=settings.estimators,
+        trusted_types=settings.trusted_types,
+    )
+
+
+def run_of(context: Context) -> str:
+    """``dag_id/run_id``."""
+    return f"{context['dag'].dag_id}/{context['run_id']}"
+
+
+def project_of(context: Context, settings: Settings) -> Path:
+    """The folder below which the DAG's callables and suites are found."""
+    return settings.project_root or project_folder(Path(context["dag"].fileloc))
+
+
+def project_folder(dag_file: Path) -> Path:
+    """The parent of the nearest folder above that is called ``dags``, else the file's own folder."""
+    for folder in dag_file.parents:
+        if folder.name == "dags":
+            return folder.parent
+    return dag_file.parent

@@ -1,0 +1,52 @@
+"""The assets that join the DAGs of one model, and nothing else does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+GROUP = "ml-lifecycle"
+
+
+def candidate_asset(model: str) -> Asset:
+    """A version was registered and may be released: ``{model, version, digest, reason}``."""
+    return _asset(model, "candidate")
+
+
+def champion_asset(model: str) -> Asset:
+    """Another version serves: ``{model, version, digest, epoch, kind}``."""
+    return _asset(model, "champion")
+
+
+def scored_asset(model: str) -> Asset:
+    """A partition's predictions were published: ``{model, partition, version, rows}``."""
+    return _asset(model, "scored")
+
+
+def retrain_asset(model: str) -> Asset:
+    """Monitoring asks for a training: ``{model, partition, reason}``."""
+    return _asset(model, "retrain")
+
+
+def announce(context: Context, asset: Asset, extra: dict[str, Any]) -> None:
+    """Say what happened, to whichever DAG waits for the asset; nothing where the task does not emit it."""
+    if asset in context["task"].outlets:
+        context["outlet_events"][asset].extra = extra
+
+
+def newest_event(context: Context) -> dict[str, Any]:
+    """What the newest of the asset events that started the run says: events coalesce and arrive unordered."""
+    by_asset = context.get("triggering_asset_events") or {}
+    events = [event for asset in by_asset for event in by_asset[asset]]
+    if not events:
+        return {}
+    newest = max(events, key=lambda event: (event.timestamp, event.extra.get("version") or 0))
+    return dict(newest.extra)
+
+
+def _asset(model: str, what: str) -> Asset:
+    return Asset(name=f"{model}_{what}", uri=f"{GROUP}://{model}/{what}", group=GROUP)

@@ -1,0 +1,60 @@
+"""A partition in, the champion's predictions for it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ml_lifecycle.core.contracts import Stream
+from ml_lifecycle.operators.assets import announce, scored_asset
+from ml_lifecycle.operators.base import LifecycleOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from ml_lifecycle.stages.runner import Tools
+
+
+class ScoreBatchOperator(LifecycleOperator):
+    """Score a partition by the champion, exactly once; returns a ``ScoredPartition`` and emits the ``scored`` asset.
+
+    :param source: The rows, ``{"uri": "flights/{{ partition }}.parquet"}``.
+    :param columns: ``{"key": ..., "time": ..., "target": ...}``.
+    :param output: Folder of the predictions, ``{"uri": "scored/{{ partition }}"}``.
+    :param related: Tables that the features need beside the rows, by name.
+    """
+
+    stream: Stream = "score"
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        source: Mapping[str, Any],
+        columns: Mapping[str, Any],
+        output: Mapping[str, Any],
+        related: Mapping[str, Mapping[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(model=model, **{"outlets": [scored_asset(model)], **kwargs})
+        self.source = source
+        self.columns = columns
+        self.output = output
+        self.related = related
+
+    def work(self, context: Context, tools: Tools) -> dict[str, Any]:
+        """The published predictions' reference, as plain JSON."""
+        from ml_lifecycle.stages import scoring
+
+        job = self.job(
+            scoring.ScoringJob,
+            request=self.resolved(context, tools),
+            source=self.source,
+            related=self.related or {},
+            columns=self.columns,
+            output=self.output,
+        )
+        scored = self.conclude(scoring.score, job, tools)
+        extra = {"partition": scored.partition, "version": scored.version, "rows": scored.rows}
+        announce(context, scored_asset(self.model), {"model": self.model, **extra})
+        return scored.to_xcom()

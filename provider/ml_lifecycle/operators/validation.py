@@ -1,0 +1,47 @@
+"""A dataset in, a report on its promises out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ml_lifecycle.links import ReportLink
+from ml_lifecycle.operators.base import LifecycleOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from ml_lifecycle.stages.runner import Tools
+
+
+class ValidateDatasetOperator(LifecycleOperator):
+    """Hold a dataset to its expectation suite; returns a ``ValidationReport``.
+
+    :param dataset: What :class:`~ml_lifecycle.operators.data.SnapshotDatasetOperator` returned.
+    :param suite: Great Expectations suite, a JSON file below the project folder.
+    :param on_failure: ``block`` fails the task, ``quarantine`` sets failing rows aside, ``warn`` only says so.
+    """
+
+    template_fields: Sequence[str] = (*LifecycleOperator.template_fields, "dataset")
+    operator_extra_links = (ReportLink(),)
+
+    def __init__(self, *, dataset: dict[str, Any], suite: str, on_failure: str = "block", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dataset = dataset
+        self.suite = suite
+        self.on_failure = on_failure
+
+    def work(self, context: Context, tools: Tools) -> dict[str, Any]:  # noqa: ARG002  # each step gets both
+        """The report, as plain JSON."""
+        from ml_lifecycle.stages import validation
+
+        job = self.job(
+            validation.ValidationJob,
+            model=self.model,
+            dataset=self.dataset,
+            suite=self.suite,
+            on_failure=self.on_failure,
+        )
+        report = self.conclude(validation.validate, job, tools)
+        self.report_uri = report.report_uri
+        return report.to_xcom()
