@@ -79,14 +79,29 @@ class Ledger(ABC):
         """
 
     @abstractmethod
-    def rollback(self, model: str, environment: str, *, key: str, moved_by: str, reason: str, at: datetime) -> Move:
+    def rollback(
+        self,
+        model: str,
+        environment: str,
+        *,
+        key: str,
+        moved_by: str,
+        reason: str,
+        at: datetime,
+        version: int | None = None,
+    ) -> Move:
         """Bring back the champion before the present one; the same ``key`` (the run) makes one move.
 
-        :raises LedgerError: there is no earlier champion.
+        Rollbacks in a row walk further back, and never return to a digest that was rolled back.
+
+        :param version: Only if it is this version that comes back.
+        :raises LedgerError: there is no earlier champion, or it is another version.
         """
 
     @abstractmethod
-    def record_deployment(self, move: Move, state: str, *, detail: Mapping[str, Any] | None = None, at: datetime) -> None:
+    def record_deployment(
+        self, move: Move, state: str, *, detail: Mapping[str, Any] | None = None, at: datetime
+    ) -> None:
         """Note a step of carrying a move out: ``intent`` before acting, then ``observed`` and ``done``."""
 
     @abstractmethod
@@ -95,7 +110,11 @@ class Ledger(ABC):
 
     @abstractmethod
     def audit(self, model: str | None = None) -> tuple[Mapping[str, Any], ...]:
-        """The audit rows in order: ``{model, seq, at, actor, action, subject, previous, digest}``."""
+        """The audit rows in order: ``{model, seq, environment, at, actor, action, subject, detail, previous, digest}``.
+
+        ``action`` is ``result``, ``ask``, ``supersede``, ``decide``, ``release``, ``rollback`` or ``deployment``; a
+        refusal adds its word, such as ``release refused``.
+        """
 
     @abstractmethod
     def verify_audit(self, model: str) -> int:

@@ -1,0 +1,266 @@
+"""A database that can be looked at and added to, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ml_lifecycle.core.errors import LedgerError, ServiceUnavailableError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Connection, Engine, Table
+
+Row = dict[str, Any]
+Result = TypeVar("Result")
+
+WAIT_S = 30
+"""How long a writer waits for another one."""
+_TRIES = 5
+_WRITES = "ml_lifecycle_writes"
+
+
+class Transaction:
+    """Look-ups by equality, and inserts: what is written can be neither changed nor removed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def rows(self, table: str, *order: str, **equals: Any) -> list[Row]:
+        """All rows whose columns have these values, sorted."""
+        found = self._connection.execute(self._select(table, equals).order_by(*(self._column(table, o) for o in order)))
+        return [dict(row) for row in found.mappings()]
+
+    def row(self, table: str, **equals: Any) -> Row | None:
+        """One row whose columns have these values."""
+        found = self._connection.execute(self._select(table, equals).limit(1)).mappings().first()
+        return dict(found) if found is not None else None
+
+    def newest(self, table: str, by: str, **equals: Any) -> Row | None:
+        """The row with the highest value of ``by``."""
+        statement = self._select(table, equals).order_by(self._column(table, by).desc()).limit(1)
+        found = self._connection.execute(statement).mappings().first()
+        return dict(found) if found is not None else None
+
+    def add(self, table: str, row: Row) -> None:
+        """Insert one row."""
+        self._connection.execute(_table(table).insert().values(row))
+
+    def _select(self, table: str, equals: Row) -> Any:
+        return _table(table).select().where(*(self._column(table, name) == value for name, value in equals.items()))
+
+    @staticmethod
+    def _column(table: str, name: str) -> Any:
+        return _table(table).c[name]
+
+
+class Database:
+    """Short transactions, each on a connection of its own, so that a forked process shares none.
+
+    :param url: ``sqlite:////absolute/path.db`` or ``postgresql+<driver>://user:password@host/name``.
+    :raises LedgerError: the URL is none of these.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = _parsed(url)
+        self._is_sqlite = self._url.get_backend_name() == "sqlite"
+        self._prepared = False
+        self._made: Engine | None = None
+
+    @property
+    def where(self) -> str:
+        """The database as a person may see it: without user, password and options."""
+        shown = self._url.set(username=None, password=None, query={})
+        return shown.render_as_string(hide_password=True)
+
+    def read(self, work: Callable[[Transaction], Result]) -> Result:
+        """Do the work on one consistent state of the tables."""
+        self._prepare()
+        with self._translated(), self._engine.connect() as connection:
+            return work(Transaction(connection))
+
+    def write(self, work: Callable[[Transaction], Result], *, lock: str) -> Result:
+        """Do the work in one transaction; when another writer was first, do it again on what that one wrote.
+
+        :param lock: Writers with the same word wait for each other.
+        """
+        from sqlalchemy.exc import IntegrityError
+
+        self._prepare()
+        for _ in range(_TRIES):
+            try:
+                return self._transact(work, lock)
+            except IntegrityError as error:  # noqa: PERF203  # a lost race is found by running into it
+                reason = self._safe(error)
+        raise ServiceUnavailableError(
+            f"the ledger did not take a row after {_TRIES} tries: {reason}", where=self.where, way_out="try again"
+        )
+
+    def _transact(self, work: Callable[[Transaction], Result], lock: str) -> Result:
+        with self._translated(), self._engine.connect() as plain:
+            connection = plain.execution_options(**{_WRITES: True})
+            with connection.begin():
+                self._wait_for(connection, lock)
+                return work(Transaction(connection))
+
+    def _wait_for(self, connection: Connection, lock: str) -> None:
+        if self._is_sqlite:
+            return  # BEGIN IMMEDIATE has waited already
+        from sqlalchemy import text
+
+        key = int.from_bytes(hashlib.sha256(lock.encode()).digest()[:8], "big", signed=True)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+    # --- The first use -----------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """Make the tables where there are none, and refuse those of another version; once per process is enough."""
+        if self._prepared:
+            return
+        from sqlalchemy.exc import IntegrityError
+
+        if self._is_sqlite:
+            self._prepare_file()
+        if not self._look(self._is_current):
+            try:
+                self._transact(self._make_tables, "schema")
+            except IntegrityError as error:
+                raise LedgerError(f"the tables cannot be made: {self._safe(error)}", where=self.where) from None
+        self._prepared = True
+
+    def _look(self, work: Callable[[Transaction], Result]) -> Result:
+        with self._translated(), self._engine.connect() as connection:
+            return work(Transaction(connection))
+
+    def _prepare_file(self) -> None:
+        folder = Path(str(self._url.database)).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(
+                f"the folder {str(folder)!r} cannot be made: {error.strerror}",
+                where=self.where,
+                way_out="name a file in a folder that this user may write",
+            ) from None
+
+    def _is_current(self, transaction: Transaction) -> bool:
+        from sqlalchemy import inspect
+
+        from ml_lifecycle.backends.ledger import schema
+
+        if not inspect(transaction._connection).has_table(schema.schema_version.name):  # noqa: SLF001  # same module
+            return False
+        newest = transaction.newest("schema_version", "version")
+        if newest is None:
+            return False
+        if newest["version"] != schema.VERSION:
+            raise LedgerError(
+                f"the ledger has schema version {newest['version']}, this package knows {schema.VERSION}",
+                where=self.where,
+                way_out="use the version of this package that wrote it, or a newer one",
+            )
+        return True
+
+    def _make_tables(self, transaction: Transaction) -> None:
+        from ml_lifecycle.backends.ledger import schema
+
+        if self._is_current(transaction):
+            return
+        schema.metadata.create_all(transaction._connection)  # noqa: SLF001  # same module
+        transaction.add("schema_version", {"version": schema.VERSION})
+
+    # --- Connections -------------------------------------------------------------------------------------------------
+
+    @property
+    def _engine(self) -> Engine:
+        if self._made is None:
+            self._made = self._make_engine()
+        return self._made
+
+    def _make_engine(self) -> Engine:
+        from sqlalchemy import create_engine, event
+        from sqlalchemy.exc import NoSuchModuleError
+        from sqlalchemy.pool import NullPool
+
+        arguments: Row = {"timeout": WAIT_S} if self._is_sqlite else {}
+        try:
+            engine = create_engine(self._url, poolclass=NullPool, connect_args=arguments, hide_parameters=True)
+        except ModuleNotFoundError as error:
+            raise LedgerError(
+                f"the database driver {error.name!r} is not installed in this environment",
+                where=self.where,
+                way_out=f"pip install {error.name}",
+            ) from None
+        except NoSuchModuleError:
+            raise LedgerError(
+                f"SQLAlchemy knows no driver {self._url.drivername!r}",
+                where=self.where,
+                way_out="name an installed one",
+            ) from None
+        if self._is_sqlite:
+            event.listen(engine, "connect", _configure)
+            event.listen(engine, "begin", _begin)
+        return engine
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Foreign errors as ours; a lost race stays what it is, for :meth:`write` to try again."""
+        from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except (OperationalError, InterfaceError) as error:
+            raise ServiceUnavailableError(
+                f"the ledger's database did not do its work: {self._safe(error)}",
+                where=self.where,
+                way_out="check that it runs, can be reached and may be written",
+            ) from None
+        except DBAPIError as error:
+            raise LedgerError(f"the ledger cannot be used: {self._safe(error)}", where=self.where) from None
+
+    def _safe(self, error: Exception) -> str:
+        """What the driver says, in one line without the password."""
+        said = str(getattr(error, "orig", error)).strip().splitlines() or [type(error).__name__]
+        password = self._url.password
+        return said[0].replace(str(password), "***") if password else said[0]
+
+
+def _parsed(text: str) -> URL:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    way_out = "write sqlite:////absolute/path.db or postgresql+<driver>://user:password@host/name"
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise LedgerError("the ledger's URL cannot be read", way_out=way_out) from None
+    backend = url.get_backend_name()
+    if backend not in {"sqlite", "postgresql"}:
+        raise LedgerError(f"a ledger cannot be kept in {backend!r}", way_out=way_out)
+    if backend == "sqlite" and not Path(url.database or "").is_absolute():
+        raise LedgerError(
+            f"the ledger's file {url.database or ':memory:'!r} is not an absolute path, so each process has another",
+            way_out="write sqlite:////absolute/path.db, with four slashes",
+        )
+    return url
+
+
+def _table(name: str) -> Table:
+    from ml_lifecycle.backends.ledger import schema
+
+    return schema.metadata.tables[name]
+
+
+def _configure(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver would begin transactions by itself, and not IMMEDIATE
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,91 @@
+"""When a decision gives the right to a move, and which champion a rollback brings back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import pairwise
+
+from ml_lifecycle.core.contracts import Ask, Decision, ModelVersion, Move, Verdict
+
+NAMED = {
+    "digest": "digest",
+    "dataset_fingerprint": "data fingerprint",
+    "metrics_digest": "metrics digest",
+    "gate_verdict": "gate verdict",
+    "policy_digest": "policy digest",
+}
+"""What a decision is about beside model, version and environment, and what a person calls it."""
+
+
+def objection(decision: Decision, version: ModelVersion, environment: str, moves: Sequence[Move], at: datetime) -> str:
+    """Why the decision does not let the version become champion at this moment; empty where it does.
+
+    Whether another move came in between is not looked at: see :func:`is_stale`.
+
+    :param moves: All moves of the model in this environment, by epoch.
+    """
+    return next(_objections(decision, version, environment, moves, at), "")
+
+
+def is_stale(ask: Ask, head: Move | None) -> bool:
+    """Whether another move was made since the question was asked."""
+    return ask.epoch != epoch_of(head)
+
+
+def epoch_of(head: Move | None) -> int:
+    """The epoch in force: 0 before the first release."""
+    return head.epoch if head else 0
+
+
+def denied(moves: Sequence[Move]) -> dict[str, Move]:
+    """Digests that were rolled back away from and not released again since, each with the rollback that did it."""
+    found: dict[str, Move] = {}
+    for before, move in pairwise(moves):
+        if move.kind == "rollback":
+            found[before.digest] = move
+        else:
+            found.pop(move.digest, None)
+    return found
+
+
+def previous_champion(moves: Sequence[Move]) -> Move | None:
+    """What a rollback brings back: the newest champion of another digest that was not rolled back away from.
+
+    Rollbacks in a row walk further back, and never return to what they left. ``None`` where there is nothing earlier.
+    """
+    if not moves:
+        return None
+    head, refused = moves[-1], denied(moves)
+    earlier = (move for move in reversed(moves) if move.digest != head.digest and move.digest not in refused)
+    return next(earlier, None)
+
+
+def _objections(
+    decision: Decision, version: ModelVersion, environment: str, moves: Sequence[Move], at: datetime
+) -> Iterator[str]:
+    ask = decision.ask
+    if decision.outcome != "approve":
+        yield f"{decision.decided_by} rejected it"
+    if decision.expires_at is not None and at > decision.expires_at:
+        yield f"the approval by {decision.decided_by} expired at {decision.expires_at.isoformat()}"
+    if ask.environment != environment:
+        yield f"the approval is for the environment {ask.environment!r}, not {environment!r}"
+    if (ask.model, ask.version) != (version.name, version.version):
+        yield f"the approval is about {ask.model} version {ask.version}, not {version.name} version {version.version}"
+    for field, name in NAMED.items():
+        if getattr(ask, field) != getattr(version, field):
+            yield f"the approval is about the {name} {_brief(ask, field)}, not {_brief(version, field)}"
+    if ask.gate_verdict is Verdict.FAIL:
+        yield "the gate failed it"
+    rollback = denied(moves).get(ask.digest)
+    if rollback is not None and decision.decided_at <= rollback.moved_at:
+        yield (
+            f"the digest was rolled back at epoch {rollback.epoch} ({rollback.moved_at.isoformat()}), "
+            f"after it was approved at {decision.decided_at.isoformat()}"
+        )
+
+
+def _brief(value: Ask | ModelVersion, field: str) -> str:
+    held = getattr(value, field)
+    return str(held.value) if isinstance(held, Verdict) else str(held)[:8]
