@@ -98,7 +98,14 @@ class LabelsMissingError(DataError):
 
 
 class DataRejectedError(DataError):
-    """The expectation suite failed, and the pipeline says that this blocks."""
+    """The expectation suite failed, and the pipeline says that this blocks.
+
+    :param report_uri: Where the published report says what failed.
+    """
+
+    def __init__(self, what: str, *, where: str = "", way_out: str = "", report_uri: str = "") -> None:
+        self.report_uri = report_uri
+        super().__init__(what, where=where, way_out=way_out)
 
 
 class SuiteError(LifecycleError):
@@ -141,6 +148,10 @@ class LedgerError(LifecycleError):
 
 class StaleEpochError(LedgerError):
     """Another move was made since this one was decided."""
+
+
+class ApprovalRefusedError(LedgerError):
+    """This person's answer does not count; somebody else's may."""
 
 
 class NoDecisionError(LedgerError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ml_lifecycle.core.errors import DataRejectedError
 from ml_lifecycle.links import ReportLink
 from ml_lifecycle.operators.base import LifecycleOperator
 
@@ -42,6 +43,10 @@ class ValidateDatasetOperator(LifecycleOperator):
             suite=self.suite,
             on_failure=self.on_failure,
         )
-        report = self.conclude(validation.validate, job, tools)
+        try:
+            report = self.conclude(validation.validate, job, tools)
+        except DataRejectedError as error:
+            self.report_uri = error.report_uri
+            raise
         self.report_uri = report.report_uri
         return report.to_xcom()

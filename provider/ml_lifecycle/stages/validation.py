@@ -56,6 +56,7 @@ def validate(job: ValidationJob, tools: Tools) -> ValidationReport:
             reason_to_block(findings.last.results) + rest,
             where=f"{job.dataset.uri} held to {job.suite}",
             way_out=f"mend the data or the suite; the report is {report_uri}",
+            report_uri=report_uri,
         )
     return ValidationReport(
         dataset=findings.dataset,
