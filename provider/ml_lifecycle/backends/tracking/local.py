@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_lifecycle.backends.tracking.base import RegisteredVersion, Registry, Run, Tracking
-from ml_lifecycle.core.contracts import NAME
+from ml_lifecycle.backends.tracking.paths import checked_name, contained, split_run_uri
 from ml_lifecycle.core.errors import ServiceRefusedError
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -79,12 +79,15 @@ class LocalTracking(Tracking, Registry):
         return f"runs:/{run_id}/{path}"
 
     def download(self, uri: str, into: Path) -> Path:
-        """Fetch what :meth:`upload` returned into an empty folder, and return that folder."""
+        """Fetch what :meth:`upload` returned, or one file of it, into an empty folder, and return that folder."""
         run_id, path = split_run_uri(uri)
         source = self._artifacts(run_id, path)
-        if not source.is_dir():
+        if source.is_file():
+            shutil.copyfile(source, into / source.name)
+        elif source.is_dir():
+            shutil.copytree(source, into, dirs_exist_ok=True)
+        else:
             raise ServiceRefusedError("there is nothing to download", where=uri, way_out="check that the run is whole")
-        shutil.copytree(source, into, dirs_exist_ok=True)
         return into
 
     def finish_run(self, run_id: str, *, failed: bool = False) -> None:
@@ -184,40 +187,6 @@ class LocalTracking(Tracking, Registry):
     def _registered(self, name: str, number: int) -> RegisteredVersion:
         found = self._read_version(name, number)
         return RegisteredVersion(name, number, uri=found["uri"], run_id=found["run_id"], tags=found["tags"])
-
-
-def checked_name(name: str) -> str:
-    """A model name of our own pattern, which every registry, file system and page takes.
-
-    :raises ServiceRefusedError: it is not.
-    """
-    if not re.fullmatch(NAME, name):
-        raise ServiceRefusedError(
-            f"{name!r} is not a model's name", way_out="use lower-case letters, digits, '-' and '_', at most 63"
-        )
-    return name
-
-
-def contained(path: str) -> Path:
-    """A relative path that leads nowhere but down.
-
-    :raises ServiceRefusedError: it is absolute, empty, or climbs.
-    """
-    parts = path.split("/")
-    if not all(parts) or {".", ".."} & set(parts) or any(char in path for char in "\\\0%"):
-        raise ServiceRefusedError(f"the artifact path {path!r} leads out of its run")
-    return Path(*parts)
-
-
-def split_run_uri(uri: str) -> tuple[str, str]:
-    """Run id and path of ``runs:/<run id>/<path>``.
-
-    :raises ServiceRefusedError: it is of another form.
-    """
-    match = re.fullmatch(r"runs:/([0-9a-zA-Z_-]+)/(.+)", uri)
-    if match is None:
-        raise ServiceRefusedError(f"{uri!r} does not name a run's files", way_out="expected runs:/<run id>/<path>")
-    return match.group(1), match.group(2)
 
 
 def _run_id(experiment: str, key: str) -> str:
