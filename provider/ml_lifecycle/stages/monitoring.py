@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
+from ml_lifecycle.backends.files import read_parquet
+from ml_lifecycle.core import monitoring as core
 from ml_lifecycle.core.contracts import (
+    ColumnDrift,
     Columns,
     Contract,
+    DatasetRef,
     DriftReport,
     DropRule,
+    Metric,
     MonitoringResponse,
     PerformanceReport,
     RunRequest,
     Source,
+    Verdict,
+    digest_of,
 )
+from ml_lifecycle.core.data import render
+from ml_lifecycle.core.errors import (
+    ChampionError,
+    ColumnError,
+    DataError,
+    DigestMismatchError,
+    RequestError,
+)
+from ml_lifecycle.stages.data import SnapshotJob, apply_drop_rules, join_labels, require_columns, snapshot
 from ml_lifecycle.stages.runner import Tools
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ml_lifecycle.backends.monitoring.base import DriftDetector
+    from ml_lifecycle.stages.champion import Champion
+
+LAYOUT = 1
+"""Part of every drift report's name: a change of how drift is measured makes other names."""
 
 
 class DriftJob(Contract):
@@ -23,7 +54,7 @@ class DriftJob(Contract):
 
     request: RunRequest
     source: Source
-    related: dict[str, Source] = {}
+    related: dict[str, Source] = Field(default_factory=dict)
     columns: Columns
     threshold: float = 0.1
     """Distance above which a column has drifted, 0 to 1."""
@@ -56,16 +87,342 @@ class ResponseJob(Contract):
     """Retrainings in a row without a new champion, after which only an alert follows."""
 
 
+@dataclass(frozen=True)
+class DriftFindings:
+    """How far one table has moved from another."""
+
+    verdict: Verdict
+    """``fail`` is drift."""
+    drifted_share: float | None
+    columns: tuple[ColumnDrift, ...]
+    html: str
+    """A page for people; it holds scripts, so it is opened on its own and never inside another page's origin."""
+
+
+def compare_tables(
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    *,
+    columns: Sequence[str] | None = None,
+    threshold: float = 0.1,
+    share: float = 0.3,
+    title: str = "Data drift",
+) -> DriftFindings:
+    """Compare any two tables, without a champion or a ledger.
+
+    :param columns: Which columns; ``None`` for all of the reference's that can drift: neither timestamps nor texts
+        that name single rows.
+    :raises ColumnError: a column is missing from one of the tables.
+    :raises NoRowsError: one of the tables is empty.
+    """
+    names = _comparable(reference) if columns is None else list(columns)
+    found = default_detector().compare(reference, current, columns=names, threshold=threshold, title=title)
+    return DriftFindings(
+        verdict=core.judge_drift(found.columns, share),
+        drifted_share=core.drifted_share(found.columns),
+        columns=found.columns,
+        html=found.html,
+    )
+
+
+def _comparable(table: pd.DataFrame) -> list[str]:
+    from pandas.api import types
+
+    def names_rows(column: pd.Series[Any]) -> bool:
+        return not types.is_numeric_dtype(column.dtype) and len(column) > 1 and bool(column.is_unique)
+
+    return [
+        str(name)
+        for name in table.columns
+        if not types.is_datetime64_any_dtype(table[name].dtype) and not names_rows(table[name])
+    ]
+
+
+def default_detector() -> DriftDetector:
+    """The tool that distances are measured by."""
+    from ml_lifecycle.backends.monitoring.evidently import EvidentlyDetector
+
+    return EvidentlyDetector()
+
+
 def detect_drift(job: DriftJob, tools: Tools) -> DriftReport:
-    """Compare the partition with what the champion was trained on, publish the report, and judge."""
-    raise NotImplementedError
+    """Compare the partition with what the champion was trained on, publish the report, and judge.
+
+    :raises ChampionError: no version was released yet, or the champion cannot be used.
+    """
+    from ml_lifecycle.stages.champion import champion_of
+
+    request = job.request
+    _require_partition(request)
+    champion = champion_of(request.model, tools)
+    if champion is None:
+        raise ChampionError(
+            "no version was released yet, so there is nothing to compare with",
+            where=f"{request.model} in environment {tools.environment}",
+            way_out="approve a release first",
+        )
+    current = snapshot(_current(job), tools)
+    uri = f"reports/drift/{request.model}/{request.partition}-v{champion.version}-{_key(job, champion, current)[:8]}"
+    if tools.data.published(uri) is None:
+        _publish(uri, job, champion, current, tools)
+    return _published(uri, job, champion, current, tools)
 
 
 def measure_performance(job: PerformanceJob, tools: Tools) -> PerformanceReport:
-    """Join the published predictions with their labels and judge; inconclusive while labels are missing."""
-    raise NotImplementedError
+    """Join the published predictions with their labels and judge; inconclusive while labels are missing.
+
+    :raises DigestMismatchError: the predictions are not the bytes that scoring published.
+    :raises UnknownBackendError: no metric is called so.
+    """
+    from ml_lifecycle.backends.models.metrics import measure
+
+    _require_partition(job.request)
+    scored = _scored(job, tools)
+    if isinstance(scored, str):
+        return _performance(job, None, detail=scored)
+    version, predictions = scored
+    labelled = _labelled(job, predictions, tools)
+    if isinstance(labelled, str):
+        return _performance(job, version, detail=labelled)
+    target = _as_numbers(labelled[_target(job)])
+    value = measure(job.metric, target, labelled["score"].astype("float64"))
+    verdict = core.judge_performance(value, at_least=job.at_least, at_most=job.at_most)
+    detail = "" if value is not None else f"{job.metric} is undefined on these rows"
+    if value is not None and verdict is Verdict.INCONCLUSIVE:
+        detail = "no limit was set"
+    metric = Metric(value=value, rows=len(labelled))
+    return _performance(job, version, verdict=verdict, metric=metric, rows=len(labelled), detail=detail)
 
 
 def respond(job: ResponseJob, tools: Tools) -> MonitoringResponse:
-    """Decide what the reports call for, and write it into the ledger."""
-    raise NotImplementedError
+    """Decide what the reports call for; a retry of the same run gives the answer that it gave before."""
+    request = job.request
+    earlier = tools.ledger.results(tools.environment, request.model, "respond")
+    for entry in reversed(earlier):
+        # Every call of the command line is called "command": those are occasions of their own.
+        if "/" in tools.run and entry["run"] == tools.run and entry["content"]["partition"] == request.partition:
+            return MonitoringResponse.model_validate(entry["content"])
+    action, reason = core.respond(
+        job.drift,
+        job.performance,
+        on_drift=job.on_drift,
+        history=_history(job, earlier, tools),
+        now=tools.clock(),
+        cooldown=job.cooldown,
+        stop_after=job.stop_after,
+    )
+    return MonitoringResponse(model=request.model, partition=request.partition, action=action, reason=reason)
+
+
+# --- Drift -----------------------------------------------------------------------------------------------------------
+
+
+def _require_partition(request: RunRequest) -> None:
+    if not request.partition:
+        raise RequestError("no partition was asked for", where=request.model, way_out="name one, such as 2013-04")
+
+
+def _current(job: DriftJob) -> SnapshotJob:
+    """The partition as scoring reads it: the same snapshot, and so the same bytes."""
+    return SnapshotJob(
+        model=job.request.model,
+        partitions=(job.request.partition,),
+        source=job.source,
+        related=job.related,
+        columns=job.columns,
+        labelled=False,
+    )
+
+
+def _key(job: DriftJob, champion: Champion, current: DatasetRef) -> str:
+    return digest_of(
+        {
+            "layout": LAYOUT,
+            "reference": champion.dataset.fingerprint,
+            "current": current.fingerprint,
+            "features": champion.info.features_digest,
+            "inputs": list(champion.info.inputs),
+            "threshold": job.threshold,
+            "share": job.share,
+        }
+    )
+
+
+def _publish(uri: str, job: DriftJob, champion: Champion, current: DatasetRef, tools: Tools) -> None:
+    from ml_lifecycle.stages.training import build_inputs
+
+    request, features = job.request, champion.info.features
+    found = compare_tables(
+        build_inputs(champion.dataset, features, tools).features,
+        build_inputs(current, features, tools).features,
+        columns=list(champion.info.inputs),
+        threshold=job.threshold,
+        share=job.share,
+        title=f"{request.model}: {request.partition} against the training data of version {champion.version}",
+    )
+    summary = {
+        "model": request.model,
+        "version": champion.version,
+        "partition": request.partition,
+        "verdict": found.verdict.value,
+        "drifted_share": found.drifted_share,
+        "columns": [column.to_xcom() for column in found.columns],
+        "reference": champion.dataset.to_xcom(),
+        "current": current.to_xcom(),
+        "threshold": job.threshold,
+        "share": job.share,
+    }
+
+    def write(folder: Path) -> None:
+        (folder / "index.html").write_text(found.html, encoding="utf-8")
+        (folder / "report.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+    tools.data.publish(uri, write)
+
+
+def _published(uri: str, job: DriftJob, champion: Champion, current: DatasetRef, tools: Tools) -> DriftReport:
+    with tools.data.folder(uri) as folder:
+        try:
+            summary = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            columns = tuple(ColumnDrift.model_validate(column) for column in summary["columns"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"report.json cannot be read ({type(error).__name__})",
+                where=uri,
+                way_out="remove the folder and measure again",
+            ) from error
+    # Judged again from the columns: a verdict that was edited on the disk has no say.
+    return DriftReport(
+        model=job.request.model,
+        version=champion.version,
+        partition=job.request.partition,
+        verdict=core.judge_drift(columns, job.share),
+        drifted_share=core.drifted_share(columns),
+        columns=columns,
+        reference=champion.dataset,
+        current=current,
+        report_uri=f"{uri}/index.html",
+    )
+
+
+# --- Performance -----------------------------------------------------------------------------------------------------
+
+
+def _performance(
+    job: PerformanceJob,
+    version: int | None,
+    *,
+    verdict: Verdict = Verdict.INCONCLUSIVE,
+    metric: Metric | None = None,
+    rows: int = 0,
+    detail: str = "",
+) -> PerformanceReport:
+    return PerformanceReport(
+        model=job.request.model,
+        version=version,
+        partition=job.request.partition,
+        verdict=verdict,
+        metrics={job.metric: metric or Metric(value=None, rows=rows)},
+        labelled_rows=rows,
+        detail=detail,
+    )
+
+
+def _target(job: PerformanceJob) -> str:
+    if job.columns.target is None:
+        raise RequestError(
+            "performance needs a target",
+            where=job.request.model,
+            way_out="declare data.target, or leave performance out",
+        )
+    return job.columns.target
+
+
+def _scored(job: PerformanceJob, tools: Tools) -> tuple[int, pd.DataFrame] | str:
+    """The published predictions with the version that made them, or why there are none."""
+    uri = render(job.scored.uri, job.request.partition)
+    found = tools.data.published(uri)
+    if found is None:
+        return f"no predictions are published at {uri}"
+    known = [
+        entry["content"]
+        for entry in tools.ledger.results(tools.environment, job.request.model, "score")
+        if entry["content"]["uri"] == uri
+    ]
+    if not known:
+        return f"the ledger knows of no scoring that published {uri}"
+    content = known[-1]
+    if found not in {entry["fingerprint"] for entry in known}:
+        raise DigestMismatchError(
+            "the published predictions",
+            expected=content["fingerprint"],
+            found=found,
+            where=uri,
+            way_out="they were changed after scoring; restore them, or remove the folder and score again",
+        )
+    content = next(entry for entry in reversed(known) if entry["fingerprint"] == found)
+    with tools.data.folder(uri, found) as folder:
+        table = read_parquet(folder / "predictions.parquet")
+    require_columns(table, [job.columns.key, "score"], where=uri, role="the predictions' column")
+    return int(content["version"]), table[[job.columns.key, "score"]]
+
+
+def _labelled(job: PerformanceJob, predictions: pd.DataFrame, tools: Tools) -> pd.DataFrame | str:
+    """Predictions beside their labels, without the rows that the rules drop; or why there are none."""
+    uri, target = render(job.labels.uri, job.request.partition), _target(job)
+    try:
+        labels = tools.data.read_table(uri)
+        require_columns(labels, [target], where=uri, role="the target")
+        joined = join_labels(predictions, labels, key=job.columns.key, where=uri)
+        if joined[target].isna().all():
+            return f"none of the {len(joined):,} predictions has a label in {uri}"
+        kept, _ = apply_drop_rules(joined, job.drop, where=uri)
+    except ColumnError as error:
+        return f"the labels cannot be joined: {error}"
+    except DataError as error:
+        return f"the labels are not there yet: {error}"
+    labelled: pd.DataFrame = kept[kept[target].notna()]
+    if labelled.empty:
+        return f"none of the {len(predictions):,} predictions has a label in {uri}"
+    return labelled
+
+
+def _as_numbers(target: pd.Series[Any]) -> pd.Series[Any]:
+    """The target as numbers; of two texts, the one that sorts last is the class that scores are about."""
+    from pandas.api import types
+
+    if types.is_numeric_dtype(target.dtype):
+        numbers: pd.Series[Any] = target.astype("float64")
+        return numbers
+    values = sorted(target.astype(str).unique())
+    hits: pd.Series[Any] = (target.astype(str) == values[-1]).astype("float64")
+    return hits
+
+
+# --- Response --------------------------------------------------------------------------------------------------------
+
+
+def _history(job: ResponseJob, earlier: Sequence[Any], tools: Tools) -> core.History:
+    model = job.request.model
+    requested = [entry["at"] for entry in earlier if entry["content"]["action"] == "retrain"]
+    releases = [move for move in tools.ledger.moves(model, tools.environment) if move.kind == "release"]
+    since = releases[-1].moved_at if releases else None
+    return core.History(
+        requested_at=tuple(at for at in requested if since is None or at > since),
+        last_request=requested[-1] if requested else None,
+        waiting_version=_waiting_version(job, tools),
+    )
+
+
+def _waiting_version(job: ResponseJob, tools: Tools) -> int | None:
+    """A version whose approval can still lead to a release, and was asked for within the cooldown."""
+    head = tools.ledger.head(job.request.model, tools.environment)
+    epoch = head.epoch if head is not None else 0
+    recent = {
+        entry["content"]["version"]
+        for entry in tools.ledger.results(tools.environment, job.request.model, "register")
+        if tools.clock() - entry["at"] < job.cooldown
+    }
+    asks = tools.ledger.open_asks(job.request.model, tools.environment)
+    waiting = [ask.version for ask in asks if ask.epoch == epoch and ask.version in recent]
+    return waiting[-1] if waiting else None
