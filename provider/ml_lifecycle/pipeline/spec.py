@@ -29,10 +29,10 @@ from ml_lifecycle.core.request import HyperparameterSpec
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
 
-_DURATION = re.compile(r"(\d{1,6})(w|d|h|m|s)")
+_DURATION = re.compile(r"([0-9]{1,6})(w|d|h|m|s)")
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-_PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?) ?%")
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _PLACEHOLDER = re.compile(r"\{\{ *partition *\}\}")
 _CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")

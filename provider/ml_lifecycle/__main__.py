@@ -1,0 +1,593 @@
+"""The ``ml-lifecycle`` command: checks pipeline files, and runs single stages on files without any server."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from ml_lifecycle import __version__
+from ml_lifecycle.core.errors import DataError, LifecycleError, PipelineError, RequestError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ml_lifecycle.core.contracts import (
+        Columns,
+        Contract,
+        DatasetRef,
+        DropRule,
+        GateRule,
+        Metric,
+        RunRequest,
+        Scalar,
+        Source,
+    )
+    from ml_lifecycle.stages.runner import Tools
+
+DONE, FAILED, WRONG, INCONCLUSIVE = 0, 1, 2, 3
+
+Handed = TypeVar("Handed", bound="Contract")
+
+_EXAMPLES = """\
+a whole turn on files, in a folder of its own:
+  ml-lifecycle validate --suite suite.json --data january.parquet
+  ml-lifecycle train --data january.parquet --key flight_id --time departure --target delayed \\
+      --estimator sklearn.ensemble.HistGradientBoostingClassifier --json > model.json
+  ml-lifecycle evaluate --model model.json --json > evaluation.json
+  ml-lifecycle gate --evaluation evaluation.json --rule 'roc_auc>=0.6'
+  ml-lifecycle score --model model.json --data february.parquet --output scored.parquet
+  ml-lifecycle drift --reference january.parquet --current february.parquet
+
+exit codes: 0 done or passed, 1 failed (a lint mistake, a verdict), 2 wrong usage or an error, 3 inconclusive
+"""
+_RULE = re.compile(r"\s*(\w+)\s*(>=|<=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(?:by\s+(\S+)\s*)?")
+_FORMATS = (".parquet", ".csv")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+        sys.stdout.flush()
+    except PipelineError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    except LifecycleError as error:
+        print(f"ml-lifecycle {options.name}: {error}", file=sys.stderr)
+        return WRONG
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain again when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WRONG
+    return code
+
+
+# --- What may be asked -----------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ml-lifecycle",
+        description="Check pipeline files, and run single stages of a model's life on files, without Airflow.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ml-lifecycle {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="name")
+    _add_file_commands(commands)
+    _add_training_commands(commands)
+    _add_model_commands(commands)
+    return parser
+
+
+def _add_file_commands(commands: Any) -> None:
+    lint = _command(commands, "lint", _lint, "say everything that is wrong with pipeline files, at once")
+    lint.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a pipeline's YAML file")
+    _json(lint)
+    schema = _command(commands, "schema", _schema, "print what a pipeline file may say, as a JSON schema")
+    schema.add_argument("--markdown", action="store_true", help="print the reference page instead")
+    validate = _command(commands, "validate", _validate, "hold a file to an expectation suite")
+    validate.add_argument("--suite", required=True, type=Path, help="Great Expectations suite, a JSON file")
+    _data(validate)
+    validate.add_argument("--key", help="column that names a row uniquely; left out: the first column that does")
+    _workspace(validate)
+
+
+def _add_training_commands(commands: Any) -> None:
+    train = _command(commands, "train", _train, "train a model on a file; its last or random rows are held back")
+    _data(train)
+    train.add_argument("--key", required=True, help="column that names a row uniquely")
+    train.add_argument("--target", required=True, help="column that is predicted")
+    train.add_argument("--time", help="column that says when a row's event takes place; the holdout is split by it")
+    train.add_argument("--estimator", required=True, help="class, such as sklearn.linear_model.LogisticRegression")
+    train.add_argument(
+        "--param", action="append", default=[], metavar="NAME=VALUE", help="hyperparameter; may be repeated"
+    )
+    train.add_argument("--seed", type=int, default=0, help="makes the training repeatable (default: 0)")
+    train.add_argument("--holdout", type=float, default=0.2, help="share of rows held back (default: 0.2)")
+    train.add_argument(
+        "--drop-missing", action="append", default=[], metavar="COLUMN", help="leave out rows without a value here"
+    )
+    train.add_argument("--name", default="model", help="the model's name (default: model)")
+    _features(train)
+    train.add_argument("--features", metavar="MODULE:FUNCTION", help="makes the model's input from the rows")
+    _workspace(train)
+
+
+def _add_model_commands(commands: Any) -> None:
+    evaluate = _command(commands, "evaluate", _evaluate, "measure a trained model on the rows that it never saw")
+    evaluate.add_argument("--model", required=True, metavar="JSON", help="what train --json printed; - for stdin")
+    evaluate.add_argument(
+        "--metrics", default="roc_auc,log_loss,brier", help="separated by commas (default: roc_auc,log_loss,brier)"
+    )
+    evaluate.add_argument("--slices", default="", help="columns to measure by, separated by commas")
+    _project(evaluate)
+    _workspace(evaluate)
+    gate = _command(commands, "gate", _gate, "judge an evaluation by rules")
+    gate.add_argument("--evaluation", required=True, metavar="JSON", help="what evaluate --json printed; - for stdin")
+    gate.add_argument(
+        "--rule",
+        action="append",
+        required=True,
+        metavar="RULE",
+        help="such as 'roc_auc>=0.6', 'log_loss<=0.5' or 'roc_auc>=0.55 by origin'; may be repeated",
+    )
+    _workspace(gate)
+    score = _command(commands, "score", _score, "score a file by a trained model")
+    score.add_argument("--model", required=True, metavar="JSON", help="what train --json printed; - for stdin")
+    _data(score)
+    score.add_argument("--output", required=True, type=Path, help="parquet file that is written whole or not at all")
+    _features(score)
+    _workspace(score)
+    drift = _command(commands, "drift", _drift, "say how far one file has moved from another")
+    drift.add_argument("--reference", required=True, type=Path, metavar="FILE", help="parquet or csv: what was usual")
+    drift.add_argument("--current", required=True, type=Path, metavar="FILE", help="parquet or csv: what is compared")
+    drift.add_argument("--columns", default="", help="separated by commas (default: all that both files have)")
+    drift.add_argument("--threshold", type=float, default=0.1, help="distance of a drifted column (default: 0.1)")
+    drift.add_argument("--share", type=float, default=0.3, help="share of columns that is drift (default: 0.3)")
+    drift.add_argument("--report", type=Path, metavar="HTML", help="write a page for people here")
+    _json(drift)
+
+
+def _command(
+    commands: Any, name: str, function: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, which later commands take")
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, type=Path, metavar="FILE", help="parquet or csv")
+
+
+def _project(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--project", type=Path, default=Path(), help="folder that features are found below (default: the current one)"
+    )
+
+
+def _features(parser: argparse.ArgumentParser) -> None:
+    _project(parser)
+    parser.add_argument(
+        "--related", action="append", default=[], metavar="NAME=FILE", help="a further table for the features"
+    )
+
+
+def _workspace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workspace",
+        type=Path,
+        default=Path(".ml-lifecycle"),
+        help="folder of data, runs and ledger, shared by chained commands (default: .ml-lifecycle)",
+    )
+    _json(parser)
+
+
+# --- Pipeline files --------------------------------------------------------------------------------------------------
+
+
+def _lint(options: argparse.Namespace) -> int:
+    from ml_lifecycle.pipeline.lint import lint
+
+    documents, unchecked = lint(options.files)
+    mistakes = [mistake for document in documents for mistake in document.mistakes]
+    if options.json:
+        files = [{"file": one.file, "mistakes": [asdict(mistake) for mistake in one.mistakes]} for one in documents]
+        _print_json({"files": files, "unchecked": list(unchecked)})
+    else:
+        for mistake in mistakes:
+            print(mistake)
+        for what in unchecked:
+            print(f"not checked: {what}")
+        print(
+            f"{len(mistakes)} mistake{'s' * (len(mistakes) != 1)} in {len(documents)} file{'s' * (len(documents) != 1)}"
+        )
+    return FAILED if mistakes else DONE
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from ml_lifecycle.pipeline.schema import json_schema, markdown
+
+    if options.markdown:
+        print(markdown(), end="")
+    else:
+        _print_json(json_schema())
+    return DONE
+
+
+# --- Stages ----------------------------------------------------------------------------------------------------------
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from ml_lifecycle.core.contracts import Columns
+    from ml_lifecycle.stages.runner import run
+    from ml_lifecycle.stages.validation import ValidationJob, validate
+
+    suite = options.suite.resolve()
+    tools = _tools(options, suite.parent)
+    sources, partition = _land({"rows": options.data}, tools)
+    key = options.key or _some_key(sources["rows"], partition, tools)
+    dataset = _snapshot("data", sources, partition, columns=Columns(key=key), tools=tools, labelled=False)
+    job = ValidationJob(model="data", dataset=dataset, suite=suite.name, on_failure="warn")
+    report = run(validate, job, tools, model="data")
+    unmet = [
+        f"  {one.verdict.value}: {one.expectation} {one.column or ''} {one.detail}".rstrip() for one in report.unmet
+    ]
+    text = f"{report.verdict.value}: {report.expectations} expectations, {len(unmet)} unmet, {dataset.rows} rows"
+    _print_result(options, report, "\n".join([text, *unmet]))
+    return _code(report.verdict.value)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from ml_lifecycle.core.contracts import Columns, DropRule, HoldoutSpec
+    from ml_lifecycle.stages.runner import run
+    from ml_lifecycle.stages.training import TrainingJob, train
+
+    holdout = _checked(HoldoutSpec, {"by": "time" if options.time else "random", "share": options.holdout}, "--holdout")
+    tools = _tools(options, options.project)
+    sources, partition = _land({"rows": options.data, **_pairs(options.related, "--related", Path)}, tools)
+    request = _request(options.name, "train", partition, tools)
+    columns = Columns(key=options.key, time=options.time, target=options.target)
+    drop = tuple(DropRule(column=column, because=f"{column} is missing") for column in options.drop_missing)
+    job = TrainingJob(
+        request=request,
+        dataset=_snapshot(options.name, sources, partition, columns=columns, tools=tools, drop=drop),
+        features=options.features,
+        estimator=options.estimator,
+        hyperparameters=_pairs(options.param, "--param", _scalar),
+        seed=options.seed,
+        holdout=holdout,
+    )
+    model = run(train, job, tools, model=options.name)
+    rows = f"{model.training_rows} of {model.dataset.rows} rows"
+    _print_result(options, model, f"trained {model.name} on {rows}\n  {model.uri}\n  digest {model.digest}")
+    return DONE
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from ml_lifecycle.core.contracts import TrainedModel
+    from ml_lifecycle.stages.evaluation import EvaluationJob, evaluate
+    from ml_lifecycle.stages.runner import run
+
+    model = _handed(options.model, TrainedModel, "train")
+    job = EvaluationJob(model=model, metrics=_names(options.metrics), slices=_names(options.slices))
+    evaluation = run(evaluate, job, _tools(options, options.project), model=model.name)
+    lines = [_measured(name, metric) for name, metric in evaluation.metrics.items()]
+    for column, values in evaluation.slices.items():
+        for value, metrics in values.items():
+            lines += [_measured(f"{name} for {column}={value}", metric) for name, metric in metrics.items()]
+    _print_result(options, evaluation, "\n".join(lines))
+    return DONE
+
+
+def _gate(options: argparse.Namespace) -> int:
+    from ml_lifecycle.core.contracts import Evaluation
+    from ml_lifecycle.stages.evaluation import GateJob, gate
+    from ml_lifecycle.stages.runner import run
+
+    rules = tuple(_rule(text) for text in options.rule)
+    evaluation = _handed(options.evaluation, Evaluation, "evaluate")
+    tools = _tools(options, Path())
+    decision = run(gate, GateJob(evaluation=evaluation, rules=rules), tools, model=evaluation.model.name)
+    checks = [f"  {one.verdict.value}: {one.rule} {one.detail}".rstrip() for one in decision.checks]
+    _print_result(options, decision, "\n".join([decision.verdict.value, *checks]))
+    return _code(decision.verdict.value)
+
+
+def _score(options: argparse.Namespace) -> int:
+    from ml_lifecycle.core.contracts import Columns, Source, TrainedModel
+    from ml_lifecycle.stages.runner import run
+    from ml_lifecycle.stages.scoring import PREDICTIONS, ScoringJob, score_with
+
+    if options.output.suffix != ".parquet":
+        raise RequestError(f"{options.output} is no parquet file", where="--output", way_out="let its name end so")
+    model = _handed(options.model, TrainedModel, "train")
+    tools = _tools(options, options.project)
+    sources, partition = _land({"rows": options.data, **_pairs(options.related, "--related", Path)}, tools)
+    job = ScoringJob(
+        request=_request(model.name, "score", partition, tools),
+        source=sources["rows"],
+        related={name: source for name, source in sources.items() if name != "rows"},
+        columns=Columns(key=model.dataset.columns.key, time=model.dataset.columns.time),
+        output=Source(uri=f"scored/{model.digest[:16]}/{{{{ partition }}}}"),
+    )
+
+    def score(job: ScoringJob, tools: Tools) -> Any:
+        return score_with(job, model, tools)
+
+    scored = run(score, job, tools, model=model.name)
+    with tools.data.folder(scored.uri, scored.fingerprint) as folder:
+        _copy(folder / PREDICTIONS, options.output)
+    _print_result(options, scored, f"scored {scored.rows} rows into {options.output}")
+    return DONE
+
+
+def _drift(options: argparse.Namespace) -> int:
+    from ml_lifecycle.stages.monitoring import compare_tables
+
+    for option, value in (("--threshold", options.threshold), ("--share", options.share)):
+        if not 0 < value <= 1:
+            raise RequestError(
+                f"{value} is not above 0 and at most 1", where=option, way_out="give a share such as 0.1"
+            )
+    found = compare_tables(
+        _table(options.reference),
+        _table(options.current),
+        columns=_names(options.columns) or None,
+        threshold=options.threshold,
+        share=options.share,
+        title=f"{options.current.name} against {options.reference.name}",
+    )
+    if options.report is not None:
+        _write(found.html, options.report)
+    if options.json:
+        columns = [column.to_xcom() for column in found.columns]
+        _print_json({"verdict": found.verdict.value, "drifted_share": found.drifted_share, "columns": columns})
+    else:
+        share = (
+            "no column could be compared" if found.drifted_share is None else f"{found.drifted_share:.0%} of columns"
+        )
+        print(
+            f"{found.verdict.value}: {share} drifted" if found.drifted_share is not None else f"inconclusive: {share}"
+        )
+        for one in found.columns:
+            distance = "not measurable" if one.distance is None else f"{one.distance:.4f}"
+            print(f"  {'drifted' if one.drifted else 'same   '} {one.column}: {distance} ({one.method})")
+    return _code(found.verdict.value)
+
+
+# --- Files in, files out ---------------------------------------------------------------------------------------------
+
+
+def _tools(options: argparse.Namespace, project: Path) -> Tools:
+    """Real backends in one folder, in the environment ``local``."""
+    from ml_lifecycle.backends.data.local import LocalStore
+    from ml_lifecycle.backends.ledger.sql import SqlLedger
+    from ml_lifecycle.backends.tracking.local import LocalTracking
+    from ml_lifecycle.stages.runner import Tools
+
+    root = options.workspace.resolve()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(
+            f"{root} cannot be made ({error.strerror})", where="--workspace", way_out="name a folder you may write to"
+        ) from error
+    tracking = LocalTracking(root / "tracking")
+    return Tools(
+        data=LocalStore(root / "data"),
+        project=project.resolve(),
+        tracking=tracking,
+        registry=tracking,
+        ledger=SqlLedger(f"sqlite:///{root / 'ledger.db'}"),
+        environment="local",
+    )
+
+
+def _land(files: Mapping[str, Path], tools: Tools) -> tuple[dict[str, Source], str]:
+    """Copy files into the workspace under the digest of all of them, which is their partition's name."""
+    from ml_lifecycle.backends.files import file_digest
+    from ml_lifecycle.core.contracts import Source, digest_of
+
+    for path in files.values():
+        _check_table_file(path)
+    partition = digest_of({name: file_digest(path) for name, path in files.items()})[:16]
+    sources = {}
+    for name, path in files.items():
+        sources[name] = Source(uri=f"inputs/{name}/{{{{ partition }}}}{path.suffix}")
+        _copy(path, tools.data.root / "inputs" / name / f"{partition}{path.suffix}")  # type: ignore[attr-defined]  # a LocalStore
+    return sources, partition
+
+
+def _check_table_file(path: Path) -> None:
+    if path.suffix not in _FORMATS:
+        raise DataError(
+            f"the file's name ends in {path.suffix or 'nothing'}", where=str(path), way_out="hand in .parquet or .csv"
+        )
+    if not path.is_file():
+        raise DataError("there is no such file", where=str(path), way_out="check the path")
+
+
+def _table(path: Path) -> pd.DataFrame:
+    from ml_lifecycle.backends.data.local import LocalStore
+
+    _check_table_file(path)
+    return LocalStore(path.resolve().parent).read_table(path.name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    _publish(target, lambda path: shutil.copyfile(source, path))
+
+
+def _write(text: str, target: Path) -> None:
+    _publish(target, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _publish(target: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", delete=False) as temporary:
+            path = Path(temporary.name)
+        try:
+            write(path)
+            path.chmod(0o644)
+            path.replace(target)
+        finally:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"the file cannot be written ({error.strerror})", where=str(target), way_out="name a place you may write to"
+        ) from error
+
+
+def _some_key(source: Source, partition: str, tools: Tools) -> str:
+    from ml_lifecycle.core.data import render
+
+    uri = render(source.uri, partition)
+    table = tools.data.read_table(uri)
+    for name in table.columns:
+        if table[name].notna().all() and table[name].is_unique:
+            return str(name)
+    raise DataError("no column names a row uniquely", where="--data", way_out="add one, and name it with --key")
+
+
+def _snapshot(
+    model: str,
+    sources: Mapping[str, Source],
+    partition: str,
+    *,
+    columns: Columns,
+    tools: Tools,
+    drop: Sequence[DropRule] = (),
+    labelled: bool = True,
+) -> DatasetRef:
+    from ml_lifecycle.stages.data import SnapshotJob, snapshot
+    from ml_lifecycle.stages.runner import run
+
+    job = SnapshotJob(
+        model=model,
+        partitions=(partition,),
+        source=sources["rows"],
+        related={name: source for name, source in sources.items() if name != "rows"},
+        columns=columns,
+        drop=tuple(drop),
+        labelled=labelled,
+    )
+    return run(snapshot, job, tools, model=model)
+
+
+def _request(model: str, stream: str, partition: str, tools: Tools) -> RunRequest:
+    from ml_lifecycle.core.contracts import RunRequest
+    from ml_lifecycle.stages.runner import record
+
+    values = {"model": model, "stream": stream, "partition": partition, "partitions": (partition,)}
+    request = _checked(RunRequest, values, "--name")
+    record("resolve", request, tools, model=model)
+    return request
+
+
+def _handed(place: str, contract: type[Handed], command: str) -> Handed:
+    """What an earlier command printed."""
+    where = "standard input" if place == "-" else place
+    try:
+        text = sys.stdin.read() if place == "-" else Path(place).read_text(encoding="utf-8")
+        content = json.loads(text)
+    except OSError as error:
+        raise RequestError(f"it cannot be read ({error.strerror})", where=where, way_out="check the path") from error
+    except ValueError as error:
+        way_out = f"hand in what `ml-lifecycle {command} --json` printed"
+        raise RequestError(f"this is no JSON ({error})", where=where, way_out=way_out) from error
+    return _checked(contract, content, where, way_out=f"hand in what `ml-lifecycle {command} --json` printed")
+
+
+def _checked(contract: type[Handed], content: Any, where: str, *, way_out: str = "see --help") -> Handed:
+    from pydantic import ValidationError
+
+    try:
+        return contract.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RequestError(f"{place}: {first['msg']}".lstrip(": "), where=where, way_out=way_out) from None
+
+
+def _rule(text: str) -> GateRule:
+    from ml_lifecycle.core.contracts import GateRule
+
+    found = _RULE.fullmatch(text)
+    if found is None:
+        raise RequestError(
+            f"{text!r} is not a rule", where="--rule", way_out="write 'roc_auc>=0.6' or 'roc_auc>=0.55 by origin'"
+        )
+    comparison = "at_least" if found[2] == ">=" else "at_most"
+    return _checked(GateRule, {"metric": found[1], comparison: found[3], "each": found[4]}, f"--rule {text!r}")
+
+
+def _pairs(texts: Sequence[str], option: str, read: Callable[[str], Any]) -> dict[str, Any]:
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise RequestError(f"{text!r} has no name or no value", where=option, way_out="write NAME=VALUE")
+        pairs[name] = read(value)
+    return pairs
+
+
+def _scalar(text: str) -> Scalar:
+    """A number, ``true``, ``false`` or ``null`` as JSON writes them, and text otherwise."""
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except ValueError:
+        return text
+    return value if isinstance(value, str | int | float | bool) or value is None else text
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise RequestError(f"{name} is not a number to count with", where="--param", way_out="write a finite number")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+# --- Results out -----------------------------------------------------------------------------------------------------
+
+
+def _print_result(options: argparse.Namespace, result: Contract, text: str) -> None:
+    if options.json:
+        _print_json(result.to_xcom())
+    else:
+        print(text)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _measured(name: str, metric: Metric) -> str:
+    value = "not measurable" if metric.value is None else f"{metric.value:.4f}"
+    return f"{name}: {value} ({metric.rows} rows)"
+
+
+def _code(verdict: str) -> int:
+    return {"pass": DONE, "fail": FAILED}.get(verdict, INCONCLUSIVE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""What a run works on: conf first, else the event, else the schedule, else the newest partition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ml_lifecycle.core.contracts import RunRequest
+from ml_lifecycle.core.errors import RequestError
+from ml_lifecycle.core.request import HyperparameterSpec, merge_request
+
+MONTHS = ("2012-11", "2012-12", "2013-01", "2013-02", "2013-03")
+DECLARED = {
+    "max_iter": HyperparameterSpec(value=80, low=10, high=500),
+    "learning_rate": HyperparameterSpec(value=0.1, low=0.01),
+    "early_stopping": HyperparameterSpec(value=False),
+    "loss": HyperparameterSpec(value="log_loss"),
+    "max_depth": HyperparameterSpec(value=None),
+}
+
+
+def merged(**changes: Any) -> RunRequest:
+    asked: dict[str, Any] = {
+        "model": "flights",
+        "stream": "train",
+        "conf": {},
+        "event": {},
+        "available": MONTHS,
+        "window": 3,
+        "hyperparameters": DECLARED,
+    }
+    return merge_request(**{**asked, **changes})
+
+
+def test_a_run_without_any_input_takes_the_newest_partitions() -> None:
+    request = merged()
+
+    assert request.partition == "2013-03"
+    assert request.partitions == ("2013-01", "2013-02", "2013-03")
+
+
+def test_a_window_follows_the_calendar_over_the_turn_of_the_year() -> None:
+    assert merged(conf={"partition": "2013-01"}).partitions == ("2012-11", "2012-12", "2013-01")
+
+
+@pytest.mark.parametrize(
+    ("conf", "event", "scheduled", "expected"),
+    [
+        ({"partition": "2013-01"}, {"partition": "2013-02"}, "2013-03", "2013-01"),
+        ({}, {"partition": "2013-02"}, "2013-03", "2013-02"),
+        ({"partition": ""}, {"partition": None}, "2013-01", "2013-01"),
+        ({}, {}, None, "2013-03"),
+    ],
+)
+def test_conf_comes_before_the_event_and_the_event_before_the_schedule(
+    conf: dict[str, Any], event: dict[str, Any], scheduled: str | None, expected: str
+) -> None:
+    assert merged(conf=conf, event=event, scheduled=scheduled).partition == expected
+
+
+def test_the_event_brings_its_reason_and_what_else_it_says_is_passed_over() -> None:
+    request = merged(event={"reason": "drift in distance", "digest": "abc", "hyperparameters": {"max_iter": 1}})
+
+    assert request.reason == "drift in distance"
+    assert request.hyperparameters == {}
+
+
+def test_a_training_takes_declared_hyperparameters() -> None:
+    asked = {"max_iter": 100, "learning_rate": 1, "early_stopping": True, "loss": "x", "max_depth": 3}
+
+    assert merged(conf={"hyperparameters": asked}).hyperparameters == asked
+    assert type(merged(conf={"hyperparameters": {"learning_rate": 1}}).hyperparameters["learning_rate"]) is float
+
+
+def test_a_form_field_left_empty_overrides_nothing() -> None:
+    assert merged(conf={"hyperparameters": {"max_iter": None}}).hyperparameters == {}
+
+
+@pytest.mark.parametrize("stream", ["release", "rollback"])
+def test_a_release_needs_no_partition_and_may_name_a_version(stream: str) -> None:
+    request = merged(stream=stream, conf={"version": 3}, available=())
+
+    assert (request.version, request.partition, request.partitions) == (3, "", ())
+
+
+def test_a_newer_candidate_brings_its_version_with_its_event() -> None:
+    assert merged(stream="release", event={"version": 7, "partition": "2013-01"}).version == 7
+
+
+@pytest.mark.parametrize("stream", ["score", "monitor"])
+def test_scoring_and_monitoring_read_one_partition_whatever_the_window(stream: str) -> None:
+    assert merged(stream=stream, scheduled="2012-11").partitions == ("2012-11",)
+
+
+def test_a_partition_that_a_sensor_waits_for_need_not_be_there() -> None:
+    assert merged(stream="score", scheduled="2013-09", available=None).partition == "2013-09"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"conf": {"partiton": "2013-01"}}, "no 'partiton', did you mean 'partition'?"),
+        ({"stream": "score", "conf": {"hyperparameters": {}}}, "a score run takes no 'hyperparameters'"),
+        ({"stream": "train", "conf": {"version": 2}}, "a train run takes no 'version'"),
+        ({"conf": {"partition": 201301}}, "conf: partition: 201301 is not text"),
+        ({"event": {"partition": ["2013-01"]}}, "event: partition: .* is not text"),
+        ({"conf": {"partition": "2013-1"}}, "'2013-1' does not name a partition"),
+        ({"conf": {"partition": "../../etc"}}, "does not name a partition"),
+        ({"conf": {"partition": "2013-04"}}, "partition 2013-04 is not there; there are 2012-11 to 2013-03"),
+        ({"conf": {"partition": "2012-12"}}, "the window 2012-10 to 2012-12: partition 2012-10 is not there"),
+        ({"available": ()}, "there is no partition to work on; land the first"),
+        ({"available": None}, "there is no partition to work on"),
+        ({"conf": {"reason": 7}}, "conf: reason: 7 is not text"),
+        ({"conf": {"hyperparameters": [1]}}, "is not a mapping"),
+        (
+            {"conf": {"hyperparameters": {"max_itr": 3}}},
+            "declares no hyperparameter 'max_itr', did you mean 'max_iter'?",
+        ),
+        ({"conf": {"hyperparameters": {"max_iter": 9}}}, "max_iter: 9 is out of bounds; give 10 to 500"),
+        ({"conf": {"hyperparameters": {"max_iter": 501}}}, "501 is out of bounds"),
+        ({"conf": {"hyperparameters": {"max_iter": True}}}, "True is not a whole number, as 80 is"),
+        ({"conf": {"hyperparameters": {"max_iter": 80.5}}}, "80.5 is not a whole number"),
+        ({"conf": {"hyperparameters": {"max_iter": "80"}}}, "'80' is not a whole number"),
+        ({"conf": {"hyperparameters": {"learning_rate": 0.001}}}, "give 0.01 or more"),
+        ({"conf": {"hyperparameters": {"learning_rate": float("nan")}}}, "nan is not a number"),
+        ({"conf": {"hyperparameters": {"learning_rate": float("inf")}}}, "inf is not a number"),
+        ({"conf": {"hyperparameters": {"learning_rate": 10**400}}}, "is not a number"),
+        ({"conf": {"hyperparameters": {"early_stopping": 1}}}, "1 is not true or false"),
+        ({"conf": {"hyperparameters": {"loss": 1}}}, "1 is not text"),
+        ({"conf": {"hyperparameters": {"max_depth": [3]}}}, r"\[3\] is not a text, a number, true or false"),
+        ({"stream": "release", "conf": {"version": 0}}, "version: 0 is not a model version"),
+        ({"stream": "release", "conf": {"version": True}}, "True is not a model version"),
+        ({"stream": "release", "event": {"version": "2"}}, "'2' is not a model version"),
+    ],
+)
+def test_what_the_pipeline_does_not_offer_is_refused_by_name(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequestError, match=words) as caught:
+        merged(**changes)
+
+    assert caught.value.way_out
