@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_lifecycle.backends.files import file_digest, write_parquet
-from ml_lifecycle.backends.models.metrics import measure, paired_difference
+from ml_lifecycle.backends.models.metrics import measure, paired_difference, roc_curve
 from ml_lifecycle.backends.models.skops import SkopsFormat
 from ml_lifecycle.core.contracts import (
     ChampionResult,
@@ -395,4 +395,124 @@ def _number(value: float | None) -> str:
 
 
 def _draw(table: pd.DataFrame, measured: _Measured, path: Path, *, title: str) -> None:
-    """Not drawn."""
+    """Discrimination, calibration and slices on one page; left out where matplotlib is not installed."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    columns = [column for column in measured.slices if measured.slices[column]]
+    # The figure is made without pyplot, whose state is shared by the whole process.
+    figure = Figure(figsize=(5.2 * (2 + len(columns)), 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2 + len(columns), squeeze=False)[0]
+    shown = {CANDIDATE: "candidate"}
+    if measured.champion is not None:
+        shown[CHAMPION] = f"champion (version {measured.champion.version})"
+    if _is_binary(table):
+        _draw_roc(panels[0], table, shown)
+        _draw_calibration(panels[1], table, shown)
+    else:
+        _draw_errors(panels[0], table, shown)
+        _draw_predicted(panels[1], table)
+    for panel, column in zip(panels[2:], columns, strict=True):
+        _draw_slices(panel, column, measured)
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.title.set_fontweight("bold")
+    figure.suptitle(title, fontsize=13, x=0.01, ha="left")
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+_COLOURS: Final = {CANDIDATE: "#0b6e99", CHAMPION: "#c9761a"}
+_GUIDE: Final = {"color": "#9a9a9a", "linestyle": ":", "linewidth": 1, "zorder": 0}
+_BINS: Final = 10
+_MOST_SLICES: Final = 20
+
+
+def _is_binary(table: pd.DataFrame) -> bool:
+    return bool(table[TARGET].isin([0.0, 1.0]).all())
+
+
+def _draw_roc(panel: Any, table: pd.DataFrame, shown: Mapping[str, str]) -> None:
+    for column, label in shown.items():
+        area = measure("roc_auc", table[TARGET], table[column])
+        if area is not None:
+            rates = roc_curve(table[TARGET], table[column])
+            panel.plot(*rates, color=_COLOURS[column], linewidth=1.8, label=f"{label}: {area:.3f}")
+    panel.plot([0, 1], [0, 1], **_GUIDE)
+    panel.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1))
+    panel.set_title("ROC curve and the area below it", loc="left", fontsize=10)
+    panel.set_aspect("equal")
+    panel.legend(frameon=False, loc="lower right", fontsize=9)
+
+
+def _draw_calibration(panel: Any, table: pd.DataFrame, shown: Mapping[str, str]) -> None:
+    """Tenths of the rows by score: what was predicted for them on average, and what share came true."""
+    import numpy as np
+
+    highest = 0.0
+    for column, label in shown.items():
+        order = np.argsort(table[column].to_numpy(), kind="stable")
+        parts = [part for part in np.array_split(order, _BINS) if len(part)]
+        said = [float(table[column].to_numpy()[part].mean()) for part in parts]
+        true = [float(table[TARGET].to_numpy()[part].mean()) for part in parts]
+        highest = max(highest, *said, *true)
+        panel.plot(said, true, color=_COLOURS[column], linewidth=1.8, marker="o", markersize=4, label=label)
+    limit = min(1.0, 1.1 * highest) or 1.0
+    panel.plot([0, limit], [0, limit], **_GUIDE)
+    panel.set(xlabel="mean predicted probability", ylabel="observed share", xlim=(0, limit), ylim=(0, limit))
+    panel.set_title("Calibration, by tenths of the rows", loc="left", fontsize=10)
+    panel.set_aspect("equal")
+    panel.legend(frameon=False, loc="upper left", fontsize=9)
+
+
+def _draw_errors(panel: Any, table: pd.DataFrame, shown: Mapping[str, str]) -> None:
+    for column, label in shown.items():
+        errors = table[column] - table[TARGET]
+        panel.hist(errors, bins=40, color=_COLOURS[column], histtype="step", linewidth=1.8, label=label)
+    panel.set(xlabel="predicted minus true", ylabel="rows")
+    panel.set_title("Errors", loc="left", fontsize=10)
+    panel.legend(frameon=False, fontsize=9)
+
+
+def _draw_predicted(panel: Any, table: pd.DataFrame) -> None:
+    panel.scatter(table[TARGET], table[CANDIDATE], s=4, alpha=0.3, color=_COLOURS[CANDIDATE], linewidths=0)
+    limits = (float(table[TARGET].min()), float(table[TARGET].max()))
+    panel.plot(limits, limits, **_GUIDE)
+    panel.set(xlabel="true", ylabel="predicted by the candidate")
+    panel.set_title("Predicted against true", loc="left", fontsize=10)
+
+
+def _draw_slices(panel: Any, column: str, measured: _Measured) -> None:
+    """The first metric by the slice's values, the largest slices on top, with their numbers of rows."""
+    name = next(iter(measured.metrics))
+    found = [
+        (value, metrics[name].value, metrics[name].rows)
+        for value, metrics in measured.slices[column].items()
+        if metrics[name].value is not None
+    ]
+    found.sort(key=lambda entry: -entry[2])
+    kept = found[:_MOST_SLICES]
+    places = range(len(kept))
+    values = [value for _, value, _ in kept]
+    panel.scatter(values, places, color=_COLOURS[CANDIDATE], s=26, zorder=2)
+    overall = measured.metrics[name].value
+    if overall is not None:
+        panel.axvline(overall, **_GUIDE)
+    # Values come from the data: a dollar sign would begin a formula.
+    labels = [f"{_short(value)}  ({rows:,})".replace("$", r"\$") for value, _, rows in kept]
+    panel.set_yticks(places, labels, fontsize=8)
+    panel.invert_yaxis()
+    panel.margins(x=0.12)
+    panel.grid(axis="y", color="#eeeeee", zorder=0)
+    left_out = f", {len(kept)} largest of {len(found)}" if len(found) > len(kept) else ""
+    panel.set_xlabel(f"{name} (dotted: all rows)")
+    panel.set_title(f"{name} by {column} (rows){left_out}", loc="left", fontsize=10)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_LABEL else f"{text[:_LONGEST_LABEL]}…"
+
+
+_LONGEST_LABEL: Final = 24
