@@ -59,7 +59,9 @@ class MlflowHook(BaseHook):
         return MlflowTracking(
             address_of(connection),
             username=connection.login or None,
-            password=connection.password or None,
+            password=(connection.password or None) if connection.login else None,
+            # A password without a user name is a token.
+            token=None if connection.login else (connection.password or None),
             ui_url=str(extra.get("ui_url") or "") or None,
             timeout_s=self._timeout(extra.get("timeout_s")),
             connection=self.mlflow_conn_id,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from ml_lifecycle.stages.approval import ApprovalJob, Question
 
+REASON = "Why; kept with the decision."
+
 
 class ApproveModelOperator(HITLOperator):
     """Ask in Airflow's Required Actions whether a version may be released; returns a ``Decision``.
@@ -54,10 +56,11 @@ class ApproveModelOperator(HITLOperator):
     ) -> None:
         # HITLOperator would take it as the time that a person has.
         kwargs["execution_timeout"] = None
+        # Not the DAG's: the approver sees one field, whatever the form of the trigger holds.
+        kwargs["params"] = {"reason": Param(None, type=["null", "string"], description=REASON, source="task")}
         super().__init__(
             subject=f"Release {model}?",
             options=["Approve", "Reject"],
-            params={"reason": Param(None, type=["null", "string"], description="Why; kept with the decision.")},
             **kwargs,
         )
         self.model = model

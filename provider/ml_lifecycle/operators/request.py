@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.core.contracts import RunRequest, Source, Stream
 from ml_lifecycle.core.data import Every, partition_name
-from ml_lifecycle.core.request import READS_PARTITIONS, HyperparameterSpec, merge_request
+from ml_lifecycle.core.request import TAKES, HyperparameterSpec, merge_request
 from ml_lifecycle.operators.assets import newest_event
 from ml_lifecycle.operators.base import LifecycleOperator, parse, trigger_of
 
@@ -94,7 +94,7 @@ class ResolveRequestOperator(LifecycleOperator):
 
     def _available(self, tools: Tools) -> tuple[str, ...]:
         """Partitions that every source holds, sorted."""
-        if self.stream not in READS_PARTITIONS:
+        if "partition" not in TAKES[self.stream]:
             return ()
         templates = [parse(Source, source, task_id=self.task_id).uri for source in self.sources]
         # A source without a place for the partition is one file, the same for all.

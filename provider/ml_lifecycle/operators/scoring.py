@@ -20,7 +20,7 @@ class ScoreBatchOperator(LifecycleOperator):
 
     :param source: The rows, ``{"uri": "flights/{{ partition }}.parquet"}``.
     :param columns: ``{"key": ..., "time": ..., "target": ...}``.
-    :param output: Folder of the predictions, ``{"uri": "scored/{{ partition }}"}``.
+    :param scored: Folder of the predictions, ``{"uri": "scored/{{ partition }}"}``.
     :param related: Tables that the features need beside the rows, by name.
     """
 
@@ -32,14 +32,14 @@ class ScoreBatchOperator(LifecycleOperator):
         model: str,
         source: Mapping[str, Any],
         columns: Mapping[str, Any],
-        output: Mapping[str, Any],
+        scored: Mapping[str, Any],
         related: Mapping[str, Mapping[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(model=model, **{"outlets": [scored_asset(model)], **kwargs})
         self.source = source
         self.columns = columns
-        self.output = output
+        self.scored = scored
         self.related = related
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:
@@ -52,9 +52,9 @@ class ScoreBatchOperator(LifecycleOperator):
             source=self.source,
             related=self.related or {},
             columns=self.columns,
-            output=self.output,
+            output=self.scored,
         )
-        scored = self.conclude(scoring.score, job, tools)
-        extra = {"partition": scored.partition, "version": scored.version, "rows": scored.rows}
+        done = self.conclude(scoring.score, job, tools)
+        extra = {"partition": done.partition, "version": done.version, "rows": done.rows}
         announce(context, scored_asset(self.model), {"model": self.model, **extra})
-        return scored.to_xcom()
+        return done.to_xcom()

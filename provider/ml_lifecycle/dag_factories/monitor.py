@@ -1,0 +1,159 @@
+"""``<model>_monitor``: what happens to the champion's data and to its predictions."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, TriggerRule
+
+from ml_lifecycle.dag_factories.base import (
+    LOOK_EVERY_S,
+    SENSOR_TIMEOUT_S,
+    columns_of,
+    cron,
+    partition_field,
+    plain,
+    related_of,
+    resolve_task,
+    stream_dag,
+    text_field,
+)
+from ml_lifecycle.operators.monitoring import (
+    DetectDriftOperator,
+    MonitorPerformanceOperator,
+    RespondToMonitoringOperator,
+)
+from ml_lifecycle.sensors.data import DatasetReadySensor
+
+if TYPE_CHECKING:
+    from ml_lifecycle.pipeline.spec import MonitoringSection, Pipeline, ScoringSection
+
+PERIODS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1), "monthly": timedelta(days=28)}
+PREDICTIONS = "predictions.parquet"
+LABELS_GRACE = timedelta(days=1)
+"""How much later than promised labels may come before the performance counts as unknown."""
+OPEN_RUNS = 4
+"""Beside those that wait for their labels."""
+
+
+def monitor_dag(pipeline: Pipeline) -> DAG:
+    """Wait until the partition was scored; look for drift, and at performance once the labels are in; respond."""
+    data, model = pipeline.data, pipeline.model
+    monitoring = monitoring_of(pipeline)
+    watched = _watched(pipeline)
+    with _dag(pipeline, monitoring) as dag:
+        request = resolve_task(pipeline, "monitor", sources=[watched] if watched else [data.source]).output
+        ready = DatasetReadySensor(
+            task_id="scored_ready" if watched else "data_ready",
+            sources=[plain(watched or data.source)],
+            request=request,
+            # Predictions appear whole, by one rename.
+            settle_seconds=0.0 if watched else 5.0,
+            poke_interval=LOOK_EVERY_S,
+            timeout=SENSOR_TIMEOUT_S,
+        )
+        drift = DetectDriftOperator(
+            task_id="drift",
+            model=model,
+            request=request,
+            source=plain(data.source),
+            related=related_of(data),
+            columns=columns_of(data),
+            threshold=monitoring.drift.threshold,
+            share=monitoring.drift.share,
+            # Each one holds two tables and a report in memory.
+            max_active_tis_per_dag=1,
+        )
+        ready >> drift
+        performance = None
+        if monitoring.performance is not None and pipeline.scoring is not None:
+            performance = _performance(pipeline, monitoring, pipeline.scoring, request, ready)
+        limits = plain(monitoring.retrain)
+        RespondToMonitoringOperator(
+            task_id="respond",
+            model=model,
+            request=request,
+            drift=drift.output,
+            performance=performance,
+            on_drift=monitoring.on_drift,
+            cooldown=limits["cooldown"],
+            stop_after=limits["stop_after"],
+            # The cooldown holds only if no two runs ask at the same moment.
+            max_active_tis_per_dag=1,
+        )
+    return dag
+
+
+def monitoring_of(pipeline: Pipeline) -> MonitoringSection:
+    """The section about monitoring, of a pipeline that has one."""
+    if pipeline.monitoring is None:
+        raise ValueError(f"{pipeline.model} has no monitoring section")
+    return pipeline.monitoring
+
+
+def _performance(
+    pipeline: Pipeline, monitoring: MonitoringSection, scoring: ScoringSection, request: Any, ready: DatasetReadySensor
+) -> Any:
+    data, rule = pipeline.data, monitoring.performance
+    if rule is None:
+        return None
+    performance = MonitorPerformanceOperator(
+        task_id="performance",
+        model=pipeline.model,
+        request=request,
+        scored=plain(scoring.output),
+        labels=plain(data.labels or data.source),
+        columns=columns_of(data),
+        drop=[plain(one) for one in data.drop],
+        metric=rule.metric,
+        at_least=rule.at_least,
+        at_most=rule.at_most,
+        # Without labels in time it runs all the same, and says that nothing is known.
+        trigger_rule=TriggerRule.NONE_FAILED,
+    )
+    if data.labels is None:
+        ready >> performance
+    else:
+        labels_ready = DatasetReadySensor(
+            task_id="labels_ready",
+            sources=[plain(data.labels)],
+            request=request,
+            soft_fail=True,
+            poke_interval=LOOK_EVERY_S,
+            timeout=(data.labels_after + LABELS_GRACE).total_seconds(),
+        )
+        ready >> labels_ready >> performance
+    return performance.output
+
+
+def _watched(pipeline: Pipeline) -> Any:
+    """The file whose presence says that a partition was scored, or ``None`` where nothing is scored."""
+    from ml_lifecycle.core.contracts import Source
+
+    return Source(uri=f"{pipeline.scoring.output.uri.rstrip('/')}/{PREDICTIONS}") if pipeline.scoring else None
+
+
+def _dag(pipeline: Pipeline, monitoring: MonitoringSection) -> DAG:
+    when = f"by its schedule `{monitoring.schedule}`, one run per interval, and " if monitoring.schedule else ""
+    then = {
+        "retrain": "asks for a training with the reason",
+        "alert": "says so in the log of `respond`",
+        "nothing": "only records it",
+    }[monitoring.on_drift]
+    waiting = math.ceil(pipeline.data.labels_after / PERIODS[pipeline.data.partitions])
+    return stream_dag(
+        pipeline,
+        "monitor",
+        does="Compares a scored partition with what the champion was trained on, measures its predictions once the "
+        f"labels are in, and on drift or lost performance {then}. It runs {when}by hand.",
+        schedule=cron(monitoring.schedule),
+        start=monitoring.start,
+        end=monitoring.end,
+        params={
+            "partition": partition_field(pipeline, "look at"),
+            "reason": text_field("Reason", "Why somebody wants to look."),
+        },
+        max_active_runs=OPEN_RUNS + waiting,
+    )
