@@ -313,6 +313,8 @@ class Ask(Contract):
     policy_digest: str = Field(pattern=DIGEST)
     epoch: int = Field(ge=0)
     """The ledger's head when the question was asked."""
+    renewal: int = Field(default=0, ge=0)
+    """How often the same was asked before and ran out, unanswered or unused."""
 
     @property
     def ask_id(self) -> str:

@@ -1,1 +1,47 @@
-"""Deployment targets."""
+"""Deployment targets, found by the name that the YAML's ``deployment.backend`` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from pydantic import ValidationError
+
+from ml_lifecycle.backends.deployment.base import DeploymentTarget
+from ml_lifecycle.core.errors import LifecycleError, UnknownBackendError
+
+_TARGETS = {"alias": ("ml_lifecycle.backends.deployment.alias", "AliasTarget")}
+"""Module and class by name; a module is imported when its target is asked for."""
+
+
+def known_targets() -> tuple[str, ...]:
+    """The names that ``backend`` may have, sorted."""
+    return tuple(sorted(_TARGETS))
+
+
+def target_from(options: Mapping[str, Any]) -> DeploymentTarget:
+    """The target that ``options["backend"]`` names, with the other options as its fields.
+
+    :raises UnknownBackendError: no target has this name.
+    :raises LifecycleError: an option is unknown, or has a value that the target does not take.
+    """
+    name = str(options.get("backend", ""))
+    if name not in _TARGETS:
+        raise UnknownBackendError("deployment", name, known_targets())
+    module, made_by = _TARGETS[name]
+    kind: type[DeploymentTarget] = getattr(import_module(module), made_by)
+    try:
+        return kind.model_validate(dict(options))
+    except ValidationError as error:
+        raise LifecycleError(
+            "; ".join(_mistakes(error)),
+            where=f"deployment backend {name!r}",
+            way_out=f"its options are {', '.join(sorted(kind.model_fields))}",
+        ) from None
+
+
+def _mistakes(error: ValidationError) -> list[str]:
+    # What was given may be a secret in the wrong place: only the option's name is repeated.
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return [f"{'.'.join(map(str, one['loc'])) or 'options'}: {one['msg']}" for one in found]

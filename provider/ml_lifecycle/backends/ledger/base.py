@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from ml_lifecycle.core.contracts import Ask, Contract, Decision, ModelVersion, Move
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question as it stands in the ledger."""
+
+    ask: Ask
+    requested_by: str | None
+    at: datetime
+    expires_at: datetime | None
+    superseded: bool
 
 
 class Ledger(ABC):
@@ -45,6 +57,10 @@ class Ledger(ABC):
     @abstractmethod
     def ask(self, ask: Ask, *, requested_by: str | None, at: datetime, expires_at: datetime | None) -> str:
         """Record that a decision is asked for; returns the ask's id. Asking again extends nothing."""
+
+    @abstractmethod
+    def asked(self, ask_id: str) -> Asked | None:
+        """How a question was asked, or ``None`` if it was not."""
 
     @abstractmethod
     def open_asks(self, model: str, environment: str) -> tuple[Ask, ...]:
@@ -97,6 +113,10 @@ class Ledger(ABC):
         :param version: Only if it is this version that comes back.
         :raises LedgerError: there is no earlier champion, or it is another version.
         """
+
+    @abstractmethod
+    def rolled_back(self, model: str, environment: str, key: str) -> Move | None:
+        """The move that :meth:`rollback` made under this key, or ``None``."""
 
     @abstractmethod
     def record_deployment(

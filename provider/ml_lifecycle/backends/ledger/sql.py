@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
-from ml_lifecycle.backends.ledger.base import Ledger
+from ml_lifecycle.backends.ledger.base import Asked, Ledger
 from ml_lifecycle.backends.ledger.database import Database, Row, Transaction
 from ml_lifecycle.core import deployment
 from ml_lifecycle.core.contracts import Ask, Contract, Decision, ModelVersion, Move, digest_of
@@ -123,21 +123,20 @@ class SqlLedger(Ledger):
 
         return self._database.write(work, lock=model)
 
-    def asked(self, ask_id: str) -> Mapping[str, Any] | None:
-        """How a question was asked: ``{ask, requested_by, at, expires_at, superseded_by}``; ``None`` if it was not."""
+    def asked(self, ask_id: str) -> Asked | None:
+        """How a question was asked, or ``None`` if it was not."""
 
-        def work(tx: Transaction) -> Mapping[str, Any] | None:
+        def work(tx: Transaction) -> Asked | None:
             row = tx.row("asks", ask_id=ask_id)
             if row is None:
                 return None
-            newer = tx.row("superseded_asks", ask_id=ask_id)
-            return {
-                "ask": Ask.model_validate_json(row["content"]),
-                "requested_by": row["requested_by"],
-                "at": _time(row["at"]),
-                "expires_at": _time(row["expires_at"]) if row["expires_at"] else None,
-                "superseded_by": newer["superseded_by"] if newer else None,
-            }
+            return Asked(
+                ask=Ask.model_validate_json(row["content"]),
+                requested_by=row["requested_by"],
+                at=_time(row["at"]),
+                expires_at=_time(row["expires_at"]) if row["expires_at"] else None,
+                superseded=tx.row("superseded_asks", ask_id=ask_id) is not None,
+            )
 
         return self._database.read(work)
 
@@ -276,6 +275,11 @@ class SqlLedger(Ledger):
             return _add_move(tx, row)
 
         return self._attempt(work, _Attempt("rollback", model, environment, moved_by, f"{model} in {environment}", at))
+
+    def rolled_back(self, model: str, environment: str, key: str) -> Move | None:
+        """The move that :meth:`rollback` made under this key, or ``None``."""
+        row = self._database.read(lambda tx: tx.row("moves", model=model, environment=environment, rollback_key=key))
+        return _move(row) if row else None
 
     def record_deployment(
         self, move: Move, state: str, *, detail: Mapping[str, Any] | None = None, at: datetime

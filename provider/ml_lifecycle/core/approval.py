@@ -1,0 +1,275 @@
+"""Who may answer, when policy answers by itself, and what an approver reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Literal
+
+from ml_lifecycle.core.contracts import DatasetRef, Difference, Evaluation, GateCheck, GateDecision, Metric, Verdict
+from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER
+
+Required = Literal["always", "on_inconclusive", "never"]
+
+POLICY = "policy"
+"""Who decides where policy itself does; no person's answer counts under this name."""
+REJECT = "Reject"
+SHOWN_SLICES = 5
+SHOWN_CHECKS = 40
+_LONGEST = 160
+"""Characters of a value that are shown; a longer one ends in an ellipsis."""
+_Z_95 = 1.959964
+"""Two-sided 95% of a normal distribution."""
+_MARKS = {Verdict.PASS: "✅ pass", Verdict.FAIL: "❌ fail", Verdict.INCONCLUSIVE: "❔ inconclusive"}
+_NOTHING = "–"  # noqa: RUF001  # a dash marks what is not known
+
+
+# --- Who may answer --------------------------------------------------------------------------------------------------
+
+
+def short(digest: str) -> str:
+    """The first eight digits: enough for a person to compare."""
+    return digest[:8]
+
+
+def approve_label(digest: str) -> str:
+    """The option that approves, such as ``Approve 3f9a2c1b``: a form that shows another digest cannot say it."""
+    return f"Approve {short(digest)}"
+
+
+def refusal(option: str, *, digest: str, approvers: Sequence[str], by: str, requested_by: str | None) -> str | None:
+    """Why this person may not give this answer, in a sentence for that person; ``None`` where they may.
+
+    :param approvers: User names; empty for anyone.
+    :param requested_by: Who asked for the training; that person may reject, and never approve.
+    """
+    return next(_refusals(option, digest, approvers, by, requested_by), None)
+
+
+def policy_decides(required: Required, verdict: Verdict) -> bool:
+    """Whether policy approves without a person: only what passed, and only where the pipeline leaves it to policy."""
+    return required != "always" and verdict is Verdict.PASS
+
+
+def _refusals(option: str, digest: str, approvers: Sequence[str], by: str, requested_by: str | None) -> Iterator[str]:
+    if not by.strip():
+        yield "Airflow did not say who answered, so the answer cannot count"
+    if by == POLICY:
+        yield f"{POLICY!r} is the name under which policy itself decides: answer under your own name"
+    if approvers and by not in approvers:
+        yield f"{by} may not answer for this model, only {', '.join(approvers)}"
+    if option == REJECT:
+        return
+    if option != approve_label(digest):
+        yield f"the form said {option!r}, but the question is about {short(digest)}: open it anew and read it again"
+    if requested_by is not None and by.casefold() == requested_by.casefold():
+        yield f"{by} asked for this model, so somebody else has to approve it"
+
+
+# --- What an approver reads ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One version, for a person to compare with another one."""
+
+    version: int
+    digest: str
+    dataset: DatasetRef | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """``code_version``, ``seed`` and other single values, by name."""
+    hyperparameters: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Briefing:
+    """All that an approver is told."""
+
+    model: str
+    environment: str
+    candidate: Portrait
+    champion: Portrait | None
+    gate: GateDecision | None
+    """``None`` where the ledger holds no judgement of this version, which is said."""
+    verdict: Verdict
+    data_checks: str = ""
+    """One sentence about the expectation suite."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Addresses by what they show."""
+    requested_by: str | None = None
+    reason: str = ""
+    expires_at: datetime | None = None
+
+
+def subject(model: str, version: int, digest: str, environment: str) -> str:
+    """The question in one line."""
+    return f"Release {model} version {version} ({short(digest)}) to {environment}?"
+
+
+def body(briefing: Briefing) -> str:
+    """The question in full, as GitHub-flavoured markdown; no value from data or people breaks out of its place."""
+    parts = [_opening(briefing), _changes(briefing)]
+    if briefing.gate is None:
+        parts.append("### Gate\n\nThe ledger holds no gate decision about this version. **Do not approve it.**")
+    else:
+        evaluation = briefing.gate.evaluation
+        parts += [_checks(briefing.gate.checks), _metrics(evaluation), _slices(evaluation)]
+    parts += [briefing.data_checks and f"### Data checks\n\n{briefing.data_checks}", _links(briefing.links)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def cell(value: object) -> str:
+    """A value as text that no markdown reader takes for anything else."""
+    text = " ".join("".join(char if char.isprintable() else " " for char in str(value)).split())
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - 1]}…"
+    text = re.sub(r"([\\`*\[\]|~])", r"\\\1", text)
+    text = re.sub(r"(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])", r"\\_", text)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def number(value: float | None) -> str:
+    """Four decimals; a dash for what was not measured."""
+    return _NOTHING if value is None else f"{value:.4f}"
+
+
+def _opening(briefing: Briefing) -> str:
+    candidate, champion = briefing.candidate, briefing.champion
+    replaces = f"replaces version {champion.version}" if champion else "would be the first champion"
+    what = f"**{cell(briefing.model)} version {candidate.version}** (`{short(candidate.digest)}`) {replaces}"
+    person = cell(briefing.requested_by) if briefing.requested_by else "the schedule or an event"
+    why = cell(briefing.reason) if briefing.reason else "no reason was given"
+    lines = [f"{what} in **{cell(briefing.environment)}**. Gate: **{_MARKS[briefing.verdict]}**."]
+    lines += ["", f"Asked for by {person}: {why}."]
+    if briefing.expires_at is not None:
+        expiry = briefing.expires_at.astimezone(timezone.utc)
+        lines += ["", f"Answer before **{expiry:%Y-%m-%d %H:%M} UTC**; no answer is a no."]
+    return "\n".join(lines)
+
+
+def _changes(briefing: Briefing) -> str:
+    new, old = _described(briefing.candidate), _described(briefing.champion)
+    if briefing.champion is None:
+        rows = [(cell(name), value) for name, value in new.items()]
+        return _table("What would be released", ("", f"Version {briefing.candidate.version}"), rows)
+    changed = [
+        (cell(name), old.get(name, _NOTHING), new.get(name, _NOTHING))
+        for name in [*new, *(name for name in old if name not in new)]
+        if old.get(name) != new.get(name)
+    ]
+    title = "What changed since the champion"
+    if not changed:
+        return f"### {title}\n\nNothing that is on record."
+    head = ("", f"Version {briefing.champion.version} (champion)", f"Version {briefing.candidate.version}")
+    same = [name for name in new if new.get(name) == old.get(name)]
+    unchanged = f"\n\nUnchanged: {', '.join(map(cell, same))}." if same else ""
+    return _table(title, head, changed) + unchanged
+
+
+def _described(portrait: Portrait | None) -> dict[str, str]:
+    if portrait is None:
+        return {}
+    found: dict[str, str] = {}
+    if portrait.dataset is not None:
+        dataset = portrait.dataset
+        found["data partitions"] = cell(", ".join(dataset.partitions) or _NOTHING)
+        found["data rows"] = f"{dataset.rows:,}"
+        found["data fingerprint"] = f"`{short(dataset.fingerprint)}`"
+    found |= {name.replace("_", " "): cell(value) for name, value in portrait.facts.items() if value}
+    return found | {name: cell(value) for name, value in sorted(portrait.hyperparameters.items())}
+
+
+def _checks(checks: Sequence[GateCheck]) -> str:
+    order = [Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS]
+    ranked = sorted(checks, key=lambda check: order.index(check.verdict))
+    rows = [
+        (
+            cell(check.rule),
+            _MARKS[check.verdict],
+            number(check.observed),
+            _bounds(check.low, check.high),
+            cell(check.detail),
+        )
+        for check in ranked[:SHOWN_CHECKS]
+    ]
+    if not rows:
+        return "### Gate\n\nThe pipeline declares no conditions: whether this is good enough is yours to say."
+    more = f"\n\n{len(ranked) - SHOWN_CHECKS} more are in the run." if len(ranked) > SHOWN_CHECKS else ""
+    return _table("Gate", ("Check", "Verdict", "Observed", "Bounds", "Detail"), rows) + more
+
+
+def _metrics(evaluation: Evaluation) -> str:
+    champion = evaluation.champion
+    if champion is None:
+        rows = [(cell(name), number(metric.value), f"{metric.rows:,}") for name, metric in evaluation.metrics.items()]
+        return _table("Metrics on the holdout", ("Metric", "Candidate", "Rows"), rows)
+    compared = [
+        (
+            cell(name),
+            number(metric.value),
+            number(champion.metrics[name].value) if name in champion.metrics else _NOTHING,
+            *_difference(champion.differences.get(name)),
+            f"{metric.rows:,}",
+        )
+        for name, metric in evaluation.metrics.items()
+    ]
+    head = ("Metric", "Candidate", f"Version {champion.version}", "Better by", "95% bounds", "Rows")
+    return _table("Metrics on the holdout, same rows", head, compared)
+
+
+def _difference(difference: Difference | None) -> tuple[str, str]:
+    if difference is None or difference.estimate is None:
+        return _NOTHING, _NOTHING
+    if difference.standard_error is None:
+        return f"{difference.estimate:+.4f}", _NOTHING
+    reach = _Z_95 * difference.standard_error
+    return f"{difference.estimate:+.4f}", f"{difference.estimate - reach:+.4f} to {difference.estimate + reach:+.4f}"
+
+
+def _slices(evaluation: Evaluation) -> str:
+    name = next(iter(evaluation.metrics), None)
+    if name is None or not evaluation.slices:
+        return ""
+    parts = [part for column, values in evaluation.slices.items() if (part := _slice(column, name, values))]
+    return "\n\n".join(parts)
+
+
+def _slice(column: str, name: str, values: Mapping[str, Mapping[str, Metric]]) -> str:
+    found = {value: metrics[name] for value, metrics in values.items() if name in metrics}
+    worst = list(_worst_first(found, better=HIGHER_IS_BETTER.get(name, True)))[:SHOWN_SLICES]
+    rows = [(cell(value), number(metric.value), f"{metric.rows:,}") for value, metric in worst]
+    unknown = sum(metric.value is None for metric in found.values())
+    note = f"\n\nNot measurable: {unknown} of {len(found)}." if unknown else ""
+    title = f"Worst {len(rows)} of {len(found)} by {cell(column)}"
+    return _table(title, (cell(column), cell(name), "Rows"), rows) + note if rows else ""
+
+
+def _worst_first(values: Mapping[str, Metric], *, better: bool) -> Iterator[tuple[str, Metric]]:
+    known = [(metric.value, value) for value, metric in values.items() if metric.value is not None]
+    for _, value in sorted(known, reverse=not better):
+        yield value, values[value]
+
+
+def _links(links: Mapping[str, str]) -> str:
+    shown = [f"- {_link(name, address)}" for name, address in links.items() if address]
+    return "\n".join(["### Where to look", "", *shown]) if shown else ""
+
+
+def _link(name: str, address: str) -> str:
+    if re.fullmatch(r"https?://[^\s<>\\]+", address):
+        return f"[{cell(name)}](<{address}>)"
+    return f"{cell(name)}: {cell(address)}"
+
+
+def _bounds(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
+        return _NOTHING
+    return f"{number(low)} to {number(high)}"
+
+
+def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return f"### {title}\n\n" + "\n".join(lines)
