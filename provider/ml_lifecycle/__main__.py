@@ -359,12 +359,8 @@ def _drift(options: argparse.Namespace) -> int:
         columns = [column.to_xcom() for column in found.columns]
         _print_json({"verdict": found.verdict.value, "drifted_share": found.drifted_share, "columns": columns})
     else:
-        share = (
-            "no column could be compared" if found.drifted_share is None else f"{found.drifted_share:.0%} of columns"
-        )
-        print(
-            f"{found.verdict.value}: {share} drifted" if found.drifted_share is not None else f"inconclusive: {share}"
-        )
+        share = "an unknown share" if found.drifted_share is None else f"{found.drifted_share:.0%}"
+        print(f"{found.verdict.value}: {share} of {len(found.columns)} columns drifted")
         for one in found.columns:
             distance = "not measurable" if one.distance is None else f"{one.distance:.4f}"
             print(f"  {'drifted' if one.drifted else 'same   '} {one.column}: {distance} ({one.method})")

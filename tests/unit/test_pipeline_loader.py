@@ -170,6 +170,7 @@ MISTAKES = [
     ),
     ("{backend: alias}", "{backnd: alias}", 23, 13, "deployment.backend", "is missing; write backend: alias"),
     ("{backend: alias}", "{backend: aliass}", 23, 23, "deployment.backend", "no deployment backend is called 'aliass'"),
+    ("{backend: alias}", "{backend: alias, alais: x}", 23, 30, "deployment.alais", "its options are alias, backend"),
     ("{backend: alias}", "alias", 23, 13, "deployment", "must be a section of `key: value` lines, is 'alias'"),
     ("@monthly", "0 6 2 * mon-", 24, 21, "scoring.schedule", "'mon-' is no day of week"),
     (

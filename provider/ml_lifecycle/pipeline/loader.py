@@ -354,7 +354,7 @@ def _validate(document: Document) -> None:
     try:
         pipeline = Pipeline.model_validate(values)
     except ValidationError as error:
-        _translate(document, Pipeline, (), error)
+        _translate(document, error)
         sections = _readable_sections(values)
     else:
         sections = Sections.of(pipeline)
@@ -385,10 +385,13 @@ def _check_target(document: Document, values: Mapping[str, Any]) -> None:
         target_from(options)
     except UnknownBackendError as error:
         document.add(("deployment", "backend"), error.what, error.way_out)
-    except ValidationError as error:
-        _translate(document, None, ("deployment",), error)
     except LifecycleError as error:
-        document.add(("deployment",), error.what, error.way_out)
+        # One sentence for each option, which starts with the option's name.
+        for mistake in error.what.split("; "):
+            name, colon, what = mistake.partition(": ")
+            about_option = bool(colon) and name in options
+            loc = ("deployment", name) if about_option else ("deployment",)
+            document.add(loc, what if about_option else mistake, error.way_out, at_key=about_option)
 
 
 def _readable_sections(values: dict[str, Any]) -> Sections:
@@ -432,10 +435,10 @@ def _mend(model: type[BaseModel], value: Any, loc: Loc, *, missing: bool) -> Non
             value = value[part]
 
 
-def _translate(document: Document, model: type[BaseModel] | None, prefix: Loc, error: ValidationError) -> None:
+def _translate(document: Document, error: ValidationError) -> None:
     for problem in error.errors(include_url=False):
-        loc = _written(document.root, (*prefix, *problem["loc"]), missing=problem["type"] == "missing")
-        what, way_out = _words(problem, owner_of(model, problem["loc"]) if model else None)
+        loc = _written(document.root, problem["loc"], missing=problem["type"] == "missing")
+        what, way_out = _words(problem, owner_of(Pipeline, problem["loc"]))
         document.add(loc, what, way_out, at_key=problem["type"] == "extra_forbidden")
 
 
