@@ -403,9 +403,10 @@ def _draw(table: pd.DataFrame, measured: _Measured, path: Path, *, title: str) -
         return
     columns = [column for column in measured.slices if measured.slices[column]]
     # The figure is made without pyplot, whose state is shared by the whole process.
-    figure = Figure(figsize=(5.2 * (2 + len(columns)), 4.6), layout="constrained")
+    lines = 1 + (len(columns) + 1) // 2
+    figure = Figure(figsize=(10.4, 4.7 * lines), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2 + len(columns), squeeze=False)[0]
+    panels = [figure.add_subplot(lines, 2, place + 1) for place in range(2 + len(columns))]
     shown = {CANDIDATE: "candidate"}
     if measured.champion is not None:
         shown[CHAMPION] = f"champion (version {measured.champion.version})"
@@ -419,7 +420,6 @@ def _draw(table: pd.DataFrame, measured: _Measured, path: Path, *, title: str) -
         _draw_slices(panel, column, measured)
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
-        panel.title.set_fontweight("bold")
     figure.suptitle(title, fontsize=13, x=0.01, ha="left")
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
@@ -428,6 +428,8 @@ _COLOURS: Final = {CANDIDATE: "#0b6e99", CHAMPION: "#c9761a"}
 _GUIDE: Final = {"color": "#9a9a9a", "linestyle": ":", "linewidth": 1, "zorder": 0}
 _BINS: Final = 10
 _MOST_SLICES: Final = 20
+_FEW_ROWS: Final = 30
+_LONGEST_LABEL: Final = 24
 
 
 def _is_binary(table: pd.DataFrame) -> bool:
@@ -488,31 +490,31 @@ def _draw_slices(panel: Any, column: str, measured: _Measured) -> None:
     """The first metric by the slice's values, the largest slices on top, with their numbers of rows."""
     name = next(iter(measured.metrics))
     found = [
-        (value, metrics[name].value, metrics[name].rows)
-        for value, metrics in measured.slices[column].items()
-        if metrics[name].value is not None
+        (value, metric.value, metric.rows)
+        for value, metric in ((value, metrics[name]) for value, metrics in measured.slices[column].items())
+        if metric.value is not None
     ]
     found.sort(key=lambda entry: -entry[2])
     kept = found[:_MOST_SLICES]
     places = range(len(kept))
     values = [value for _, value, _ in kept]
-    panel.scatter(values, places, color=_COLOURS[CANDIDATE], s=26, zorder=2)
+    colours = [_COLOURS[CANDIDATE] if rows >= _FEW_ROWS else "#b5b5b5" for _, _, rows in kept]
+    panel.scatter(values, places, color=colours, s=26, zorder=2)
     overall = measured.metrics[name].value
     if overall is not None:
         panel.axvline(overall, **_GUIDE)
+        # Without a least width, slices that hardly differ would look far apart.
+        low, high = min([0.95 * overall, *values]), max([1.05 * overall, *values])
+        panel.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     # Values come from the data: a dollar sign would begin a formula.
     labels = [f"{_short(value)}  ({rows:,})".replace("$", r"\$") for value, _, rows in kept]
     panel.set_yticks(places, labels, fontsize=8)
-    panel.invert_yaxis()
-    panel.margins(x=0.12)
+    panel.set_ylim(len(kept) - 0.4, -0.6)
     panel.grid(axis="y", color="#eeeeee", zorder=0)
     left_out = f", {len(kept)} largest of {len(found)}" if len(found) > len(kept) else ""
-    panel.set_xlabel(f"{name} (dotted: all rows)")
+    panel.set_xlabel(f"{name} (dotted: all rows; grey: fewer than {_FEW_ROWS} rows)")
     panel.set_title(f"{name} by {column} (rows){left_out}", loc="left", fontsize=10)
 
 
 def _short(text: str) -> str:
     return text if len(text) <= _LONGEST_LABEL else f"{text[:_LONGEST_LABEL]}…"
-
-
-_LONGEST_LABEL: Final = 24
