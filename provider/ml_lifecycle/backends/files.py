@@ -151,7 +151,9 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
 
 def _files(folder: Path) -> Iterator[Path]:
     """Every file below the folder, in no order; links and special files are refused."""
-    for entry in os.scandir(folder):
+    with os.scandir(folder) as found:
+        entries = list(found)
+    for entry in entries:
         path = Path(entry.path)
         mode = entry.stat(follow_symlinks=False).st_mode
         if stat.S_ISDIR(mode):

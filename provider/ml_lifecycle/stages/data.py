@@ -339,7 +339,7 @@ def _with_target(rows: pd.DataFrame, target: str | None, *, where: str) -> pd.Da
         )
     if rows[target].nunique() < 2:  # noqa: PLR2004  # a model needs two values to tell apart
         raise LabelsMissingError(
-            f"the target {target!r} is {rows[target].iloc[0]!r} in all {len(rows)} rows",
+            f"the target {target!r} is {rows[target].iloc[0]} in all {len(rows)} rows",
             where=where,
             way_out="read a wider window: nothing can be learned from one class",
         )

@@ -49,6 +49,9 @@ LAYOUT = 1
 """Part of every drift report's name: a change of how drift is measured makes other names."""
 
 
+_OF_NUMBERS = ("mae", "rmse")
+
+
 class DriftJob(Contract):
     """What is compared with the champion's training data."""
 
@@ -184,7 +187,7 @@ def measure_performance(job: PerformanceJob, tools: Tools) -> PerformanceReport:
     labelled = _labelled(job, predictions, tools)
     if isinstance(labelled, str):
         return _performance(job, version, detail=labelled)
-    target = _as_numbers(labelled[_target(job)])
+    target = _as_numbers(labelled[_target(job)], job.metric)
     value = measure(job.metric, target, labelled["score"].astype("float64"))
     verdict = core.judge_performance(value, at_least=job.at_least, at_most=job.at_most)
     detail = "" if value is not None else f"{job.metric} is undefined on these rows"
@@ -387,15 +390,15 @@ def _labelled(job: PerformanceJob, predictions: pd.DataFrame, tools: Tools) -> p
     return labelled
 
 
-def _as_numbers(target: pd.Series[Any]) -> pd.Series[Any]:
-    """The target as numbers; of two texts, the one that sorts last is the class that scores are about."""
+def _as_numbers(target: pd.Series[Any], metric: str) -> pd.Series[Any]:
+    """The target as numbers; of two classes, scores are about the one that sorts last, as in scikit-learn."""
     from pandas.api import types
 
-    if types.is_numeric_dtype(target.dtype):
+    if types.is_numeric_dtype(target.dtype) and (metric in _OF_NUMBERS or target.isin([0, 1]).all()):
         numbers: pd.Series[Any] = target.astype("float64")
         return numbers
-    values = sorted(target.astype(str).unique())
-    hits: pd.Series[Any] = (target.astype(str) == values[-1]).astype("float64")
+    values = target if types.is_numeric_dtype(target.dtype) else target.astype(str)
+    hits: pd.Series[Any] = (values == values.max()).astype("float64")
     return hits
 
 

@@ -1,0 +1,233 @@
+"""What every data store promises."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd  # noqa: TID253  # no DAG file imports a test
+import pytest
+from ml_lifecycle.backends.data.base import DataStore
+from ml_lifecycle.backends.data.local import LocalStore
+from ml_lifecycle.core.errors import (
+    DataError,
+    DigestMismatchError,
+    PartitionMissingError,
+    PartitionUnreadableError,
+)
+
+FLIGHTS = "flights/{{ partition }}.parquet"
+
+
+@pytest.fixture(params=["local"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> DataStore:
+    return LocalStore(tmp_path / "data")
+
+
+@pytest.fixture
+def land(tmp_path: Path) -> Callable[[str, bytes | pd.DataFrame], None]:
+    """Puts a file where the store looks for it, the way an upstream system would."""
+
+    def landed(uri: str, content: bytes | pd.DataFrame) -> None:
+        path = tmp_path / "data" / uri
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            content.to_parquet(path)
+
+    return landed
+
+
+Land = Callable[[str, bytes | pd.DataFrame], None]
+
+
+def rows(count: int = 2) -> pd.DataFrame:
+    table: pd.DataFrame = pd.DataFrame({"key": [f"k{number}" for number in range(count)], "x": range(count)})
+    return table
+
+
+def write_one(folder: Path) -> None:
+    (folder / "a.txt").write_text("one")
+
+
+def test_partitions_are_listed_in_order_without_half_written_files(store: DataStore, land: Land) -> None:
+    for name in ("2013-02.parquet", "2013-01.parquet", ".2013-03.parquet.draft", "2013-04.csv", "notes.parquet.txt"):
+        land(f"flights/{name}", b"x")
+
+    assert store.partitions(FLIGHTS) == ("2013-01", "2013-02")
+
+
+def test_partitions_may_be_folders_of_a_path(store: DataStore, land: Land) -> None:
+    land("dt=2013-01/flights.csv", b"x")
+    land("dt=2013-02/other.csv", b"x")
+
+    assert store.partitions("dt={{ partition }}/flights.csv") == ("2013-01",)
+
+
+def test_an_empty_store_has_no_partitions_and_no_state(store: DataStore) -> None:
+    assert store.partitions(FLIGHTS) == ()
+    assert store.state("flights/2013-01.parquet") is None
+
+
+def test_a_files_state_is_its_size_and_time(store: DataStore, land: Land) -> None:
+    land("flights/2013-01.csv", b"a\n1\n")
+
+    state = store.state("flights/2013-01.csv")
+
+    assert state is not None
+    assert state.size == 4
+    assert state.modified_at > 1_000_000_000
+
+
+def test_a_table_reads_the_same_from_parquet_and_csv(store: DataStore, land: Land) -> None:
+    land("flights/2013-01.parquet", rows())
+    land("flights/2013-01.csv", b"key,x\nk0,0\nk1,1\n")
+
+    pd.testing.assert_frame_equal(store.read_table("flights/2013-01.parquet"), store.read_table("flights/2013-01.csv"))
+
+
+def test_a_missing_file_is_told_with_what_is_there(store: DataStore, land: Land) -> None:
+    land("flights/2013-01.parquet", rows())
+    land("flights/2013-02.parquet", rows())
+
+    with pytest.raises(PartitionMissingError) as missing:
+        store.read_table("flights/2013-03.parquet")
+
+    assert "flights/2013-03.parquet" in str(missing.value)
+    assert "2013-01.parquet to 2013-02.parquet (2 files)" in str(missing.value)
+
+
+def broken_files() -> list[tuple[str, bytes, str]]:
+    import io
+
+    buffer = io.BytesIO()
+    rows(500).to_parquet(buffer)
+    whole = buffer.getvalue()
+    garbled = whole[:-40] + b"\xff" * 32 + whole[-8:]
+    empty = io.BytesIO()
+    rows(0).to_parquet(empty)
+    return [
+        ("empty.parquet", b"", "is empty"),
+        ("text.parquet", b"key,x\nk0,0\n", "is not parquet"),
+        ("tiny.parquet", b"PAR1", "is truncated"),
+        ("cut.parquet", whole[:-1], "is truncated"),
+        ("half.parquet", whole[: len(whole) // 2], "is truncated"),
+        ("lying.parquet", b"PAR1" + b"\xff\xff\xff\x7f" + b"PAR1", "is truncated"),
+        ("garbled.parquet", garbled, "has a broken parquet footer"),
+        ("norows.parquet", empty.getvalue(), "has no row"),
+        ("empty.csv", b"", "is empty"),
+        ("blank.csv", b"\nk0,0\n", "has no header"),
+        ("header.csv", b"key,x\n", "has a header and no row"),
+        ("cut.csv", b"key,x\nk0,0\nk1", "is truncated"),
+        ("table.xlsx", b"PK", "are not read"),
+    ]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), broken_files(), ids=lambda value: str(value)[:20])
+def test_an_incomplete_file_is_refused_by_its_ends(
+    store: DataStore, land: Land, name: str, content: bytes, message: str
+) -> None:
+    land(f"flights/{name}", content)
+
+    for look in (store.check_complete, store.read_table):
+        with pytest.raises(PartitionUnreadableError, match=message) as refused:
+            look(f"flights/{name}")
+        assert f"flights/{name}" in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,2,3\n4\n5,6,7,8\n", b'a,b\n"1,2\n', b"a,b\n\xff\xfe,1\n"])
+def test_a_csv_that_is_no_table_is_refused_without_a_foreign_error(
+    store: DataStore, land: Land, content: bytes
+) -> None:
+    land("flights/bad.csv", content)
+
+    with pytest.raises(PartitionUnreadableError, match="cannot be read as csv"):
+        store.read_table("flights/bad.csv")
+
+
+def test_a_parquet_file_with_spoilt_rows_is_refused_without_a_foreign_error(
+    store: DataStore, land: Land, tmp_path: Path
+) -> None:
+    land("flights/2013-01.parquet", rows(5000))
+    path = tmp_path / "data/flights/2013-01.parquet"
+    content = bytearray(path.read_bytes())
+    content[4:200] = b"\xff" * 196
+    path.write_bytes(content)
+
+    with pytest.raises(PartitionUnreadableError, match="cannot be read as parquet"):
+        store.read_table("flights/2013-01.parquet")
+
+
+def test_publishing_twice_does_what_publishing_once_does(store: DataStore) -> None:
+    first = store.publish("results/one", write_one)
+
+    again = store.publish("results/one", lambda _: pytest.fail("written again"))
+
+    assert first == again == store.published("results/one")
+
+
+def test_a_failed_publication_leaves_nothing(store: DataStore, tmp_path: Path) -> None:
+    def fails(folder: Path) -> None:
+        write_one(folder)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.publish("results/one", fails)
+
+    assert store.published("results/one") is None
+    assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
+
+
+def test_concurrent_publishers_agree_on_one_result(store: DataStore) -> None:
+    start = threading.Barrier(4)
+    digests: list[str] = []
+
+    def publish(number: int) -> None:
+        def write(folder: Path) -> None:
+            start.wait(timeout=10)
+            (folder / "who").write_text(str(number))
+
+        digests.append(store.publish("results/one", write))
+
+    threads = [threading.Thread(target=publish, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+
+    assert len(digests) == 4
+    assert set(digests) == {store.published("results/one")}
+
+
+def test_a_folder_is_handed_out_only_with_the_bytes_that_its_digest_names(store: DataStore, tmp_path: Path) -> None:
+    digest = store.publish("results/one", write_one)
+    with store.folder("results/one", digest) as folder:
+        text = (folder / "a.txt").read_text()
+    (tmp_path / "data/results/one/a.txt").write_text("owe")
+
+    with pytest.raises(DigestMismatchError), store.folder("results/one", digest):
+        pass
+    assert text == "one"
+
+
+def test_what_is_not_published_cannot_be_opened(store: DataStore) -> None:
+    with pytest.raises(PartitionMissingError, match="nothing is published here"), store.folder("results/none"):
+        pass
+
+
+@pytest.mark.parametrize("uri", ["../secret", "/etc/passwd", "a/../../b", "link/file.csv"])
+def test_nothing_is_read_or_written_outside_the_root(store: DataStore, tmp_path: Path, uri: str) -> None:
+    (tmp_path / "data").mkdir(exist_ok=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data/link").symlink_to(tmp_path / "elsewhere")
+
+    for use in (store.state, store.check_complete, store.read_table, store.file_digest, store.published):
+        with pytest.raises(DataError):
+            use(uri)
+    with pytest.raises(DataError):
+        store.publish(uri, write_one)
+    with pytest.raises(DataError), store.folder(uri):
+        pass
+    assert list((tmp_path / "elsewhere").iterdir()) == []
