@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import platform
+import warnings
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from importlib.metadata import version
@@ -175,7 +176,10 @@ def check_types(data: bytes, *, allowed_types: Collection[str], where: str) -> f
 
 def _skops() -> Any:
     try:
-        import skops.io
+        with warnings.catch_warnings():
+            # At its import skops looks names up in every loaded module, and so finds all their deprecated ones.
+            warnings.simplefilter("ignore")
+            import skops.io
     except ImportError as error:
         raise MissingLibraryError(error.name or "skops", "sklearn") from None
     return skops.io
