@@ -42,6 +42,13 @@ def test_two_projects_in_one_process_each_have_their_own_module(project: Path, t
     assert load_callable("crew.features:build", project)(1) == ["built", 1]
 
 
+def test_a_changed_module_is_loaded_anew(project: Path) -> None:
+    load_callable("crew.features:build", project)
+    (project / "crew" / "features.py").write_text("def build(rows):\n    return 'changed'\n")
+
+    assert load_callable("crew.features:build", project)(1) == "changed"
+
+
 def test_a_misspelt_function_is_named_with_the_nearest_one(project: Path) -> None:
     with pytest.raises(CallableNotFoundError, match=r"no function 'biuld'.*did you mean 'build'"):
         load_callable("crew.features:biuld", project)

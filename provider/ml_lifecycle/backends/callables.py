@@ -14,6 +14,8 @@ from ml_lifecycle.core.errors import CallableNotFoundError, did_you_mean
 
 _project_of: dict[str, Path] = {}
 """Which project each top-level package was last loaded from, by this module."""
+_digest_of: dict[str, str] = {}
+"""What each module's file held when it was loaded."""
 
 
 def load_callable(path: str, project: Path) -> Callable[..., Any]:
@@ -44,7 +46,11 @@ def callable_digest(path: str, project: Path) -> str:
     :raises CallableNotFoundError: there is no such module below the project.
     """
     module_name, _ = _parts(path)
-    return hashlib.sha256(_file_of(module_name, path, project).read_bytes()).hexdigest()
+    return _digest(_file_of(module_name, path, project))
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _parts(path: str) -> tuple[str, str]:
@@ -81,7 +87,12 @@ def _file_of(module: str, path: str, project: Path) -> Path:
 def _import(name: str, file: Path, project: Path, path: str) -> ModuleType:
     root = project.resolve()
     _put_first(root)
-    _forget_other_project(name.partition(".")[0], root)
+    top = name.partition(".")[0]
+    # A long-lived process may serve several projects, each with its own `include`, and may outlive a change of a file.
+    digest = _digest(file)
+    if _project_of.get(top, root) != root or _digest_of.get(name, digest) != digest:
+        _forget(top)
+    _project_of[top], _digest_of[name] = root, digest
     try:
         module = importlib.import_module(name)
     except Exception as error:
@@ -110,9 +121,9 @@ def _put_first(root: Path) -> None:
         importlib.invalidate_caches()
 
 
-def _forget_other_project(top: str, root: Path) -> None:
-    """A long-lived process may serve several projects, and each has its own ``include``."""
-    if _project_of.get(top, root) != root:
-        for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
-            del sys.modules[name]
-    _project_of[top] = root
+def _forget(top: str) -> None:
+    """Let a top-level package be imported anew; only packages that were loaded from a project come here."""
+    for loaded in (sys.modules, _digest_of):
+        for name in [name for name in loaded if name == top or name.startswith(f"{top}.")]:
+            del loaded[name]
+    importlib.invalidate_caches()
