@@ -168,8 +168,10 @@ def _verdict(outcome: Any) -> tuple[Verdict, str]:
     if rows and result.get("missing_count") == rows:
         return Verdict.INCONCLUSIVE, f"all {rows} values are missing, so none could be checked"
     observed = result.get("observed_value")
-    if isinstance(observed, float) and not math.isfinite(observed):
-        return Verdict.INCONCLUSIVE, f"observed {observed}"
+    if "observed_value" in result and (
+        observed is None or (isinstance(observed, float) and not math.isfinite(observed))
+    ):
+        return Verdict.INCONCLUSIVE, f"observed {'nothing' if observed is None else observed}"
     detail = f"observed {_observed(observed)}" if observed is not None else ""
     if not detail and result.get("unexpected_percent") is not None:
         detail = f"{result['unexpected_percent']:.3g}% unexpected"
