@@ -1,0 +1,101 @@
+"""What Airflow's UI learns: an address for the reports that stages publish.
+
+The only module that uses Airflow's internals: nothing public lets a plugin's route ask who is calling. Plugins are
+loaded in every process, so nothing of it is imported before the API server asks for the application.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+from ml_lifecycle.links import PLUGIN_PREFIX, REPORTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fastapi import FastAPI
+
+HEADERS = {
+    # A report shows other people's column names and values: its scripts run in an origin of their own, without
+    # Airflow's cookies.
+    "Content-Security-Policy": "sandbox allow-scripts",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "private, no-cache",
+}
+TYPES = {".html": "text/html; charset=utf-8", ".json": "application/json", ".png": "image/png"}
+"""Everything else is offered as a download."""
+
+
+class _AppsOnDemand:
+    """The plugin's applications, built when the API server asks for them."""
+
+    def __get__(self, instance: object, owner: type) -> list[dict[str, Any]]:
+        return [{"name": "ml-lifecycle", "app": reports_app(), "url_prefix": PLUGIN_PREFIX}]
+
+
+class MlLifecyclePlugin(AirflowPlugin):
+    """Serves the published reports of a model to whoever may read its DAGs."""
+
+    name = "ml_lifecycle"
+    fastapi_apps = _AppsOnDemand()
+
+
+def reports_app() -> FastAPI:
+    """``GET /reports/{dag_id}/{stage}/{model}/...``, for signed-in users who may read the DAG, and no other page."""
+    from airflow.api_fastapi.core_api.security import requires_access_dag
+    from fastapi import Depends, FastAPI, HTTPException
+    from fastapi.responses import FileResponse
+
+    app = FastAPI(title="ml-lifecycle", openapi_url=None, docs_url=None, redoc_url=None)
+
+    @app.get(
+        f"/{REPORTS}/{{dag_id}}/{{path:path}}",
+        dependencies=[Depends(requires_access_dag(method="GET"))],
+        response_model=None,
+    )
+    def report(dag_id: str, path: str) -> Any:
+        file = find_report(path, models=_models_of(dag_id))
+        if file is None:
+            raise HTTPException(404, f"DAG {dag_id!r} has no such report")
+        kind = TYPES.get(file.suffix)
+        download = {} if kind else {"filename": file.name}
+        return FileResponse(file, media_type=kind or "application/octet-stream", headers=HEADERS, **download)
+
+    return app
+
+
+def find_report(path: str, *, models: frozenset[str]) -> Path | None:
+    """The published file, or ``None`` where there is none or it belongs to another model.
+
+    :param path: ``<stage>/<model>/...`` below the reports' folder; a folder stands for its ``index.html``.
+    :param models: The models whose reports may be read.
+    """
+    from ml_lifecycle.backends.files import inside
+    from ml_lifecycle.core.errors import DataError
+    from ml_lifecycle.hooks.settings import read_settings
+
+    stage, _, rest = path.partition("/")
+    model, _, below = rest.partition("/")
+    if not stage or not below or model not in models:
+        return None
+    try:
+        file = inside(read_settings().data_root / REPORTS, path.rstrip("/"))
+    except DataError:
+        return None
+    file = file / "index.html" if file.is_dir() else file
+    # A link inside a published folder may lead anywhere.
+    return file if file.is_file() and not file.is_symlink() else None
+
+
+def _models_of(dag_id: str) -> frozenset[str]:
+    """The models that a DAG is about, by its tags ``model:<name>``."""
+    from airflow.models.dag import DagTag
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session(scoped=False) as session:
+        tags = session.scalars(select(DagTag.name).where(DagTag.dag_id == dag_id)).all()
+    return frozenset(tag.removeprefix("model:") for tag in tags if tag.startswith("model:"))
