@@ -1,0 +1,532 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np  # noqa: TID253  # no DAG file imports a test
+import pandas as pd  # noqa: TID253  # as above
+import pytest
+from ml_lifecycle.backends.files import write_parquet
+from ml_lifecycle.backends.monitoring.base import DriftResult
+from ml_lifecycle.backends.monitoring.evidently import EvidentlyDetector
+from ml_lifecycle.core.contracts import (
+    Ask,
+    Columns,
+    Decision,
+    DropRule,
+    ModelVersion,
+    RunRequest,
+    ScoredPartition,
+    Source,
+    TrainedModel,
+    Verdict,
+)
+from ml_lifecycle.core.errors import (
+    ChampionError,
+    ColumnError,
+    DigestMismatchError,
+    NoRowsError,
+    PartitionMissingError,
+    RequestError,
+)
+from ml_lifecycle.stages import runner
+from ml_lifecycle.stages.data import SnapshotJob, snapshot
+from ml_lifecycle.stages.monitoring import (
+    DriftJob,
+    PerformanceJob,
+    ResponseJob,
+    compare_tables,
+    detect_drift,
+    measure_performance,
+    respond,
+)
+from ml_lifecycle.stages.runner import Tools
+from ml_lifecycle.stages.training import TrainingJob, train
+
+NOW = datetime(2013, 6, 1, tzinfo=timezone.utc)
+COLUMNS = Columns(key="trip", time="leaves", target="late")
+SOURCE = Source(uri="trips/{{ partition }}.parquet")
+LABELS = Source(uri="outcomes/{{ partition }}.parquet")
+
+
+# --- Evidently -------------------------------------------------------------------------------------------------------
+
+
+def compared(reference: Any, current: Any) -> DriftResult:
+    return EvidentlyDetector().compare(
+        pd.DataFrame({"x": reference}), pd.DataFrame({"x": current}), columns=["x"], threshold=0.1, title="x"
+    )
+
+
+def distance(reference: Any, current: Any) -> tuple[str, float | None]:
+    (column,) = compared(reference, current).columns
+    return column.method, column.distance
+
+
+def test_numbers_are_compared_by_their_shift_in_standard_deviations() -> None:
+    reference = list(range(12))
+
+    method, found = distance(reference, [value + 3 for value in reference])
+
+    # The standard deviation of 0..11 is sqrt((12**2 - 1) / 12).
+    assert method == "wasserstein"
+    assert found == pytest.approx(3 / math.sqrt(143 / 12))
+
+
+def test_categories_are_compared_by_their_shares() -> None:
+    method, found = distance(["a", "b"], ["a", "a"])
+
+    # Shares (1/2, 1/2) and (1, 0) have the middle (3/4, 1/4).
+    left = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
+    assert method == "jensenshannon"
+    assert found == pytest.approx(math.sqrt((left + math.log(1 / 0.75)) / 2))
+
+
+@pytest.mark.parametrize(
+    ("reference", "current"),
+    [
+        ([True, False], [False, True]),
+        ([1, 2, 1, 2], [2.0, 1.0]),
+        (["a", None], [None, "a"]),
+        ([7.0] * 5, [7.0] * 3),
+        (pd.Categorical(["a", "b"]), ["b", "a"]),
+        (pd.array([True, None], dtype="boolean"), pd.array([None, True], dtype="boolean")),
+    ],
+)
+def test_the_same_shares_have_no_distance(reference: Any, current: Any) -> None:
+    method, found = distance(reference, current)
+
+    assert method == "jensenshannon"
+    assert found == pytest.approx(0.0, abs=1e-6)
+
+
+def test_missing_and_infinite_numbers_are_left_out() -> None:
+    reference = [*map(float, range(12))]
+
+    _, found = distance([*reference, np.nan, np.inf], [*reference, np.nan, -np.inf, np.nan])
+
+    assert found == pytest.approx(0.0)
+
+
+def test_a_constant_that_moves_has_drifted() -> None:
+    (column,) = compared([7.0] * 20, [8.0] * 20).columns
+
+    assert column.drifted
+
+
+def test_a_column_that_lost_all_its_values_has_drifted() -> None:
+    (column,) = compared([*map(float, range(20))], [np.nan] * 20).columns
+
+    assert column.method == "jensenshannon"
+    assert column.drifted
+
+
+@pytest.mark.parametrize("values", [[None, None], [np.nan, np.nan], pd.to_datetime(["2013-01-01", "2013-01-02"])])
+def test_what_says_nothing_is_not_measured(values: Any) -> None:
+    result = compared(values, values)
+
+    (column,) = result.columns
+    assert (column.distance, column.drifted) == (None, False)
+    assert "<table" in result.html
+
+
+def test_thousands_of_categories_are_compared_by_the_most_frequent() -> None:
+    many = [f"v{number}" for number in range(3000)]
+
+    assert distance(["a"] * 3000 + many, ["a"] * 3000 + many)[1] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_page_shows_hostile_names_as_text() -> None:
+    payload = "</script><script>alert(1)</script>"
+    table = pd.DataFrame({"x": [None, None]})
+
+    page = EvidentlyDetector().compare(table, table, columns=["x"], threshold=0.1, title=payload).html
+
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_a_comparison_is_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    compared(["a", "b"], ["a", "b"])
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_missing_column_and_an_empty_table_are_told_with_their_side() -> None:
+    table = pd.DataFrame({"miles": [1.0]})
+
+    with pytest.raises(ColumnError, match=r"current data: the column 'miles' is not there.*did you mean 'mile'"):
+        compare_tables(table, table.rename(columns={"miles": "mile"}), columns=["miles"])
+    with pytest.raises(NoRowsError, match="reference data"):
+        compare_tables(table.head(0), table, columns=["miles"])
+
+
+def test_any_two_tables_can_be_compared_without_their_keys_and_times() -> None:
+    reference = pd.DataFrame(
+        {
+            "trip": list("abcd"),
+            "leaves": pd.date_range("2013-01-01", periods=4),
+            "kind": list("xxyy"),
+            "n": [1, 1, 2, 2],
+        }
+    )
+
+    found = compare_tables(reference, reference.assign(kind="x"), threshold=0.1, share=0.5)
+
+    assert [(column.column, column.drifted) for column in found.columns] == [("kind", True), ("n", False)]
+    assert (found.drifted_share, found.verdict) == (0.5, Verdict.FAIL)
+
+
+# --- The stages ------------------------------------------------------------------------------------------------------
+
+
+def land(tmp_path: Path, partition: str, *, shift: float = 0.0, rows: int = 80) -> None:
+    """A month of trips: the long ones are late, and ``shift`` moves all of them."""
+    random = np.random.default_rng(int(partition[-2:]))
+    miles = random.uniform(0, 100, rows)
+    keys = [f"{partition}-{number}" for number in range(rows)]
+    leaves = pd.date_range(f"{partition}-01", periods=rows, freq="h", tz="UTC")
+    for family in ("trips", "outcomes"):
+        (tmp_path / "data" / family).mkdir(parents=True, exist_ok=True)
+    trips = {"trip": keys, "leaves": leaves, "miles": miles + shift, "belts": random.uniform(0, 1, rows)}
+    pd.DataFrame(trips).to_parquet(tmp_path / f"data/trips/{partition}.parquet")
+    outcomes = pd.DataFrame({"trip": keys, "late": miles > 50})
+    outcomes.to_parquet(tmp_path / f"data/outcomes/{partition}.parquet")
+
+
+def request(partition: str = "2013-02") -> RunRequest:
+    return RunRequest(model="trips", stream="monitor", partition=partition, partitions=(partition,))
+
+
+@pytest.fixture
+def champion(tools: Tools, tmp_path: Path) -> TrainedModel:
+    """A model that was trained on January and released as version 1."""
+    land(tmp_path, "2013-01")
+    dataset = snapshot(
+        SnapshotJob(model="trips", partitions=("2013-01",), source=SOURCE, labels=LABELS, columns=COLUMNS), tools
+    )
+    asked = RunRequest(model="trips", partition="2013-01")
+    for evidence in (dataset, asked):
+        runner.record("given", evidence, tools, model="trips")
+    job = TrainingJob(request=asked, dataset=dataset, estimator="sklearn.linear_model.LogisticRegression")
+    trained = runner.run(train, job, tools, model="trips")
+    release(trained, tools)
+    return trained
+
+
+def release(trained: TrainedModel, tools: Tools, version: int = 1, at: datetime = NOW - timedelta(days=60)) -> None:
+    head = tools.ledger.head("trips", tools.environment)
+    registered = ModelVersion(
+        name="trips",
+        version=version,
+        digest=trained.digest,
+        training_key=trained.training_key,
+        uri=trained.uri,
+        run_id=trained.run_id,
+        dataset_fingerprint=trained.dataset.fingerprint,
+        metrics_digest="0" * 64,
+        gate_verdict=Verdict.PASS,
+        policy_digest="0" * 64,
+    )
+    tools.ledger.record_result(tools.environment, "train/1", "register", registered, model="trips", at=at)
+    ask = question(registered, tools, epoch=head.epoch if head else 0)
+    tools.ledger.ask(ask, requested_by=None, at=at, expires_at=None)
+    decision = tools.ledger.decide(Decision(ask=ask, outcome="approve", decided_by="approver", decided_at=at))
+    tools.ledger.release(registered, decision, moved_by="release/1", at=at)
+
+
+def question(registered: ModelVersion, tools: Tools, *, epoch: int) -> Ask:
+    return Ask(
+        model="trips",
+        environment=tools.environment,
+        version=registered.version,
+        digest=registered.digest,
+        dataset_fingerprint=registered.dataset_fingerprint,
+        metrics_digest=registered.metrics_digest,
+        gate_verdict=registered.gate_verdict,
+        policy_digest=registered.policy_digest,
+        epoch=epoch,
+    )
+
+
+def drift_job(partition: str = "2013-02") -> DriftJob:
+    return DriftJob(request=request(partition), source=SOURCE, columns=COLUMNS, threshold=0.3)
+
+
+def test_a_month_like_the_training_data_has_not_drifted(champion: TrainedModel, tools: Tools, tmp_path: Path) -> None:
+    land(tmp_path, "2013-02")
+
+    report = detect_drift(drift_job(), tools)
+
+    assert (report.verdict, report.drifted_share, report.version) == (Verdict.PASS, 0.0, 1)
+    assert {column.column for column in report.columns} == {"miles", "belts"}
+    assert report.reference == champion.dataset
+    assert report.current.rows == 80
+
+
+def test_a_month_that_moved_has_drifted_and_is_measured_once(
+    champion: TrainedModel, tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(tmp_path, "2013-02", shift=80)
+
+    report = detect_drift(drift_job(), tools)
+    monkeypatch.setattr(EvidentlyDetector, "compare", lambda *_, **__: pytest.fail("measured again"))
+    again = detect_drift(drift_job(), tools)
+
+    folder = (tmp_path / "data" / report.report_uri).parent
+    assert (report.verdict, report.drifted_share) == (Verdict.FAIL, 0.5)
+    assert report == again
+    assert report.report_uri.startswith("reports/drift/trips/2013-02-v1-")
+    assert json.loads((folder / "report.json").read_text())["verdict"] == "fail"
+    assert "2013-02 against the training data of version 1" in (folder / "index.html").read_text()
+
+
+def test_an_edited_report_does_not_change_the_verdict(champion: TrainedModel, tools: Tools, tmp_path: Path) -> None:
+    land(tmp_path, "2013-02", shift=80)
+    first = detect_drift(drift_job(), tools)
+    path = (tmp_path / "data" / first.report_uri).with_name("report.json")
+    path.write_text(path.read_text().replace('"verdict": "fail"', '"verdict": "pass"'))
+
+    assert detect_drift(drift_job(), tools).verdict is Verdict.FAIL
+
+
+def test_drift_needs_a_champion_a_partition_and_its_file(tools: Tools, tmp_path: Path) -> None:
+    with pytest.raises(ChampionError, match="no version was released yet"):
+        detect_drift(drift_job(), tools)
+    with pytest.raises(RequestError, match="no partition was asked for"):
+        detect_drift(drift_job(""), tools)
+
+
+def test_a_month_that_is_not_there_is_an_error_and_publishes_nothing(
+    champion: TrainedModel, tools: Tools, tmp_path: Path
+) -> None:
+    with pytest.raises(PartitionMissingError, match=r"trips/2013-02\.parquet"):
+        detect_drift(drift_job(), tools)
+
+    assert not (tmp_path / "data" / "reports").exists()
+
+
+# --- Performance -----------------------------------------------------------------------------------------------------
+
+
+def score(tools: Tools, scores: list[float], keys: str = "abcd", partition: str = "2013-02") -> ScoredPartition:
+    """Predictions as scoring publishes them."""
+    uri = f"scored/{partition}"
+    table = pd.DataFrame({"trip": list(keys), "score": scores, "label": [value >= 0.5 for value in scores]})
+    fingerprint = tools.data.publish(uri, lambda folder: write_parquet(table, folder / "predictions.parquet"))
+    scored = ScoredPartition(
+        model="trips",
+        partition=partition,
+        uri=uri,
+        rows=len(table),
+        version=3,
+        digest="1" * 64,
+        fingerprint=fingerprint,
+        dataset_fingerprint="2" * 64,
+    )
+    runner.record("score", scored, tools, model="trips")
+    return scored
+
+
+def outcomes(tmp_path: Path, **columns: Any) -> None:
+    (tmp_path / "data/outcomes").mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(columns).to_parquet(tmp_path / "data/outcomes/2013-02.parquet")
+
+
+def performance_job(**changes: Any) -> PerformanceJob:
+    values: dict[str, Any] = {
+        "request": request(),
+        "scored": Source(uri="scored/{{ partition }}"),
+        "labels": LABELS,
+        "columns": COLUMNS,
+        "metric": "accuracy",
+        "at_least": 0.75,
+        **changes,
+    }
+    return PerformanceJob(**values)
+
+
+SCORES = [0.9, 0.8, 0.3, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("late", "value", "verdict"),
+    [([True, True, False, True], 0.75, Verdict.PASS), ([True, False, False, True], 0.5, Verdict.FAIL)],
+)
+def test_predictions_are_held_against_their_labels(
+    late: list[bool], value: float, verdict: Verdict, tools: Tools, tmp_path: Path
+) -> None:
+    score(tools, SCORES)
+    outcomes(tmp_path, trip=list("dcba"), late=late[::-1])
+
+    report = measure_performance(performance_job(), tools)
+
+    assert report.verdict is verdict
+    assert report.metrics["accuracy"].value == pytest.approx(value)
+    assert (report.version, report.labelled_rows, report.partition) == (3, 4, "2013-02")
+
+
+def test_rows_without_a_label_and_rows_that_a_rule_drops_do_not_count(tools: Tools, tmp_path: Path) -> None:
+    score(tools, SCORES)
+    late = pd.array([True, False, None], dtype="boolean")
+    outcomes(tmp_path, trip=list("abc"), late=late, minutes=[20.0, None, 1.0])
+    rule = DropRule(column="minutes", because="never arrived")
+
+    report = measure_performance(performance_job(drop=(rule,)), tools)
+
+    assert (report.labelled_rows, report.metrics["accuracy"].value) == (1, 1.0)
+
+
+@pytest.mark.parametrize("late", [["no", "yes"] * 2, [1, 2] * 2, [0.0, 1.0] * 2, [False, True] * 2])
+def test_a_target_may_be_text_or_number(late: list[Any], tools: Tools, tmp_path: Path) -> None:
+    score(tools, [0.1, 0.9, 0.2, 0.8])
+    outcomes(tmp_path, trip=list("abcd"), late=late)
+
+    report = measure_performance(performance_job(metric="roc_auc"), tools)
+
+    assert report.metrics["roc_auc"].value == 1.0
+
+
+def test_no_predictions_is_inconclusive(tools: Tools) -> None:
+    report = measure_performance(performance_job(), tools)
+
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.detail == "no predictions are published at scored/2013-02"
+    assert (report.version, report.labelled_rows) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "detail"),
+    [
+        (None, "the labels are not there yet"),
+        (
+            {"trip": list("abcd"), "late": pd.array([None] * 4, dtype="boolean")},
+            "none of the 4 predictions has a label",
+        ),
+        ({"trip": list("wxyz"), "late": [True] * 4}, "none of the 4 predictions has a label"),
+        ({"trip": list("aacd"), "late": [True] * 4}, "the labels cannot be joined"),
+        ({"trip": list("abcd"), "lately": [True] * 4}, "did you mean 'lately'"),
+        ({"trip": [1, 2, 3, 4], "late": [True] * 4}, "the labels cannot be joined"),
+    ],
+)
+def test_labels_that_are_not_there_are_inconclusive_and_never_a_crash(
+    labels: dict[str, Any] | None, detail: str, tools: Tools, tmp_path: Path
+) -> None:
+    score(tools, SCORES)
+    if labels is not None:
+        outcomes(tmp_path, **labels)
+
+    report = measure_performance(performance_job(), tools)
+
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert detail in report.detail
+    assert report.version == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [({"metric": "roc_auc"}, "roc_auc is undefined on these rows"), ({"at_least": None}, "no limit was set")],
+)
+def test_an_undefined_metric_or_no_limit_is_inconclusive(
+    changes: dict[str, Any], detail: str, tools: Tools, tmp_path: Path
+) -> None:
+    score(tools, SCORES)
+    outcomes(tmp_path, trip=list("abcd"), late=[True] * 4)
+
+    report = measure_performance(performance_job(**changes), tools)
+
+    assert (report.verdict, report.detail) == (Verdict.INCONCLUSIVE, detail)
+
+
+def test_predictions_that_were_changed_are_refused(tools: Tools, tmp_path: Path) -> None:
+    score(tools, SCORES)
+    outcomes(tmp_path, trip=list("abcd"), late=[True] * 4)
+    table = pd.DataFrame({"trip": list("abcd"), "score": [1.0] * 4})
+    table.to_parquet(tmp_path / "data/scored/2013-02/predictions.parquet")
+
+    with pytest.raises(DigestMismatchError, match="the published predictions"):
+        measure_performance(performance_job(), tools)
+
+
+def test_predictions_that_no_stage_made_are_not_measured(tools: Tools, tmp_path: Path) -> None:
+    table = pd.DataFrame({"trip": list("abcd"), "score": [1.0] * 4})
+    tools.data.publish("scored/2013-02", lambda folder: write_parquet(table, folder / "predictions.parquet"))
+
+    report = measure_performance(performance_job(), tools)
+
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "the ledger knows of no scoring" in report.detail
+
+
+# --- Response --------------------------------------------------------------------------------------------------------
+
+
+def at(tools: Tools, moment: datetime, run: str) -> Tools:
+    return dataclasses.replace(tools, clock=lambda: moment, run=run)
+
+
+def response_job(tools: Tools, tmp_path: Path, partition: str = "2013-02") -> ResponseJob:
+    land(tmp_path, partition, shift=80)
+    drift = runner.run(detect_drift, recorded(drift_job(partition), tools), tools, model="trips")
+    asked = request(partition)
+    runner.record("resolve", asked, tools, model="trips")
+    return ResponseJob(request=asked, drift=drift, performance=None)
+
+
+def recorded(job: DriftJob, tools: Tools) -> DriftJob:
+    runner.record("resolve", job.request, tools, model="trips")
+    return job
+
+
+def answer(job: ResponseJob, tools: Tools) -> tuple[str, str]:
+    response = runner.run(respond, job, tools, model="trips")
+    return response.action, response.reason
+
+
+def test_drift_asks_once_and_a_retry_says_the_same(champion: TrainedModel, tools: Tools, tmp_path: Path) -> None:
+    job = response_job(tools, tmp_path)
+
+    first = answer(job, at(tools, NOW, "trips_monitor/february"))
+    retry = answer(job, at(tools, NOW + timedelta(hours=1), "trips_monitor/february"))
+    other = answer(job, at(tools, NOW + timedelta(hours=1), "trips_monitor/again"))
+    later = answer(job, at(tools, NOW + timedelta(days=7), "trips_monitor/later"))
+
+    assert first == retry
+    assert first[0] == "retrain"
+    assert first[1].startswith("drift on 2013-02: 1 of 2 features moved (miles ")
+    assert other[0] == "nothing"
+    assert "a retraining was asked for 1 h ago, within the cooldown of 7 d" in other[1]
+    assert later[0] == "retrain"
+
+
+def test_requests_without_a_release_end_in_an_alert_until_there_is_one(
+    champion: TrainedModel, tools: Tools, tmp_path: Path
+) -> None:
+    job = response_job(tools, tmp_path)
+    days = [NOW + timedelta(days=8 * number) for number in range(5)]
+
+    actions = [answer(job, at(tools, day, f"trips_monitor/{day:%d}"))[0] for day in days[:4]]
+    release(champion, tools, version=2, at=days[3] + timedelta(hours=1))
+    after = answer(job, at(tools, days[4], "trips_monitor/after"))
+
+    assert actions == ["retrain", "retrain", "retrain", "alert"]
+    assert after[0] == "retrain"
+
+
+def test_an_open_approval_holds_retraining_back(champion: TrainedModel, tools: Tools, tmp_path: Path) -> None:
+    job = response_job(tools, tmp_path)
+    entry = tools.ledger.results(tools.environment, "trips", "register")[0]["content"]
+    waiting = ModelVersion.model_validate({**entry, "version": 2, "digest": "3" * 64})
+    tools.ledger.record_result(tools.environment, "train/2", "register", waiting, model="trips", at=NOW)
+    tools.ledger.ask(question(waiting, tools, epoch=1), requested_by=None, at=NOW, expires_at=None)
+
+    soon = answer(job, at(tools, NOW + timedelta(days=1), "trips_monitor/soon"))
+    late = answer(job, at(tools, NOW + timedelta(days=8), "trips_monitor/late"))
+
+    assert soon[0] == "nothing"
+    assert "version 2 already waits for its approval" in soon[1]
+    assert late[0] == "retrain"
