@@ -177,6 +177,11 @@ def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_an_index_that_was_stored_comes_back_as_a_column(tmp_path: Path) -> None:
     folder = tmp_path / "dt=2013-01"
     folder.mkdir()
-    pd.DataFrame({"a": [1]}, index=pd.Index(["x"], name="key")).to_parquet(folder / "file.parquet")
+    pd.DataFrame({7: [1]}, index=pd.Index(["x"], name="key")).to_parquet(folder / "file.parquet")
 
-    assert read_parquet(folder / "file.parquet").to_dict("list") == {"key": ["x"], "a": [1]}
+    assert read_parquet(folder / "file.parquet").to_dict("list") == {"key": ["x"], "7": [1]}
+
+
+def test_a_table_that_parquet_cannot_hold_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be written as parquet"):
+        write_parquet(pd.DataFrame({"a": [1, "x", [2]]}), tmp_path / "file.parquet")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import socket
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,14 @@ def test_the_page_shows_hostile_names_as_text() -> None:
     assert "&lt;script&gt;alert(1)" in page
 
 
-def test_a_comparison_is_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_comparison_is_quiet_and_opens_no_connection(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        pytest.fail(f"a connection to {arguments[1:]}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
     compared(["a", "b"], ["a", "b"])
 
     assert capfd.readouterr() == ("", "")

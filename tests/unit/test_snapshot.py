@@ -278,6 +278,16 @@ BAD = {
         ColumnError,
         "'trip'",
     ),
+    "key of lists": (
+        overwrite("trips/2013-01.parquet", **{**JANUARY, "trip": [[1], [2], [3], [4]]}),
+        ColumnError,
+        "'trip' holds",
+    ),
+    "target of lists": (
+        overwrite("outcomes/2013-01.parquet", trip=["a", "b"], late=[[1], [2]], minutes=[1.0, 2.0]),
+        ColumnError,
+        "'late' holds",
+    ),
     "time missing in a row": (
         overwrite(
             "trips/2013-02.parquet", trip=["e", "f"], leaves=[pd.Timestamp("2013-02-01T05:00Z"), pd.NaT], miles=[1, 2]

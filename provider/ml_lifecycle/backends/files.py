@@ -124,7 +124,7 @@ def publish_file(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
-    """One parquet file as a table with a plain row index.
+    """One parquet file as a table with a plain row index and texts as column names.
 
     :raises MissingLibraryError: pandas or pyarrow is not installed.
     """
@@ -136,17 +136,30 @@ def read_parquet(path: Path) -> pd.DataFrame:
     # pandas.read_parquet would take column values out of folder names such as dt=2013-01.
     with pq.ParquetFile(path) as file:
         table: pd.DataFrame = file.read().to_pandas()
-    return table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
+    table = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
+    table.columns = [str(name) for name in table.columns]
+    return table
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """The table's columns, without its index: the same table gives the same bytes."""
+    """The table's columns, without its index: the same table gives the same bytes.
+
+    :raises DataError: a column holds values that parquet has no type for.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise MissingLibraryError(error.name or "pyarrow", "pandas") from None
-    pq.write_table(pa.Table.from_pandas(table, preserve_index=False), path, compression="zstd")
+    try:
+        converted = pa.Table.from_pandas(table, preserve_index=False)
+    except pa.ArrowException as error:
+        raise DataError(
+            f"the table cannot be written as parquet ({str(error)[:200]})",
+            where=str(path.name),
+            way_out="give every value of a column the same type",
+        ) from error
+    pq.write_table(converted, path, compression="zstd")
 
 
 def _files(folder: Path) -> Iterator[Path]:

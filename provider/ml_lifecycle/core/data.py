@@ -15,7 +15,8 @@ FORMATS: dict[str, str] = {"hourly": "%Y-%m-%dT%H", "daily": "%Y-%m-%d", "monthl
 EXAMPLES: dict[str, str] = {"hourly": "2013-01-31T07", "daily": "2013-01-31", "monthly": "2013-01"}
 
 _PARTITION = r"[0-9A-Za-z](?:[0-9A-Za-z_-]{0,62}[0-9A-Za-z])?"
-_PLACEHOLDER = re.compile(r"\{\{ *partition *\}\}")
+PLACEHOLDER = re.compile(r"\{\{ *partition *\}\}")
+"""Where a uri names its partition."""
 
 
 def partition_name(moment: datetime, every: Every) -> str:
@@ -105,7 +106,7 @@ def partition_of(template: str, uri: str) -> str | None:
 
 def _pieces(template: str) -> list[str]:
     """The literal parts around each placeholder."""
-    pieces = _PLACEHOLDER.split(template)
+    pieces = PLACEHOLDER.split(template)
     if any(mark in piece for piece in pieces for mark in ("{", "}")):
         raise DataError(
             "only {{ partition }} is replaced in a uri",

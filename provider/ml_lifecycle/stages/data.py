@@ -28,6 +28,7 @@ from ml_lifecycle.stages.runner import Tools
 if TYPE_CHECKING:
     import pandas as pd
 
+_PLAIN = ("boolean", "date", "decimal", "large number", "nothing", "number", "text", "timestamp")
 _LARGEST = 2**63 - 1
 """Hashes as unsigned 64-bit keys go beyond it, and would silently turn negative."""
 
@@ -217,6 +218,7 @@ def check_key(table: pd.DataFrame, key: str, *, where: str) -> None:
     """
     require_columns(table, [key], where=where, role="the key")
     column = table[key]
+    _check_plain(column, where=where, role="the key")
     if missing := int(column.isna().sum()):
         raise ColumnError(
             f"the key {key!r} is missing in {missing} of {len(table)} rows",
@@ -229,6 +231,15 @@ def check_key(table: pd.DataFrame, key: str, *, where: str) -> None:
             f"the key {key!r} is not unique: {int(again.sum())} rows repeat one, such as {examples}",
             where=where,
             way_out="name a column that is, or remove the repeated rows",
+        )
+
+
+def _check_plain(column: pd.Series[Any], *, where: str, role: str) -> None:
+    """Refuse lists, mappings and mixtures where single values are compared."""
+    kind = _kind(column)
+    if kind not in _PLAIN:
+        raise ColumnError(
+            f"{role} {column.name!r} holds {kind} values", where=where, way_out="write texts, numbers or timestamps"
         )
 
 
@@ -319,6 +330,7 @@ def _check_any_label(rows: pd.DataFrame, target: str | None, *, where: str) -> N
     if target is None:
         return
     require_columns(rows, [target], where=where, role="the target")
+    _check_plain(rows[target], where=where, role="the target")
     if rows[target].isna().all():
         raise LabelsMissingError(
             f"the target {target!r} is missing in all {len(rows)} rows",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from ml_lifecycle.backends.files import (
     read_parquet,
     verify_folder,
 )
-from ml_lifecycle.core.data import partition_of
+from ml_lifecycle.core.data import PLACEHOLDER, partition_of
 from ml_lifecycle.core.errors import MissingLibraryError, PartitionMissingError, PartitionUnreadableError
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 _MAGIC = b"PAR1"
 _SHORTEST_PARQUET = 12
 """Both marks and the footer's length; see https://parquet.apache.org/docs/file-format/."""
-_PLACEHOLDER = re.compile(r"\{\{ *partition *\}\}")
 
 
 class LocalStore(DataStore):
@@ -45,9 +43,9 @@ class LocalStore(DataStore):
 
     def partitions(self, template: str) -> tuple[str, ...]:
         """Names of the partitions that exist, sorted; half-written files are never among them."""
-        inside(self.root, _PLACEHOLDER.sub("x", template))
+        inside(self.root, PLACEHOLDER.sub("x", template))
         base = self.root.resolve()
-        paths = base.glob(_PLACEHOLDER.sub("*", template))
+        paths = base.glob(PLACEHOLDER.sub("*", template))
         names = (partition_of(template, path.relative_to(base).as_posix()) for path in paths)
         return tuple(sorted({name for name in names if name is not None}))
 
