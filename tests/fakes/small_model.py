@@ -55,23 +55,25 @@ def rows(count: int = 400, *, seed: int = 1) -> pd.DataFrame:
     carrier = rng.choice(np.array(["AA", "B6", "UA"], dtype=object), count)
     late = distance + (carrier == "B6") + 0.5 * rng.normal(size=count) > 0.5
     start = pd.Timestamp("2013-01-01", tz="UTC")
-    return pd.DataFrame(
+    table: pd.DataFrame = pd.DataFrame(
         {
             "id": [f"f{number:05d}" for number in range(count)],
             "at": start + pd.to_timedelta(np.arange(count) // 2, unit="h"),
             "day": np.arange(count) % 7,
             "distance": distance,
-            "carrier": np.where(np.arange(count) % 50 == 0, None, carrier),
+            "carrier": [None if number % 50 == 0 else name for number, name in enumerate(carrier)],
             "late": late,
         }
     )
+    return table
 
 
 def weather() -> pd.DataFrame:
     """One temperature a weekday."""
     import pandas as pd
 
-    return pd.DataFrame({"day": range(7), "temp": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]})
+    table: pd.DataFrame = pd.DataFrame({"day": range(7), "temp": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]})
+    return table
 
 
 def dataset(tools: Tools, table: pd.DataFrame | None = None, *, uri: str = "datasets/one") -> DatasetRef:

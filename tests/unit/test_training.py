@@ -327,7 +327,9 @@ def test_a_time_is_no_feature(tools: Tools) -> None:
 
 def times(*hours: int) -> pd.DataFrame:
     start = pd.Timestamp("2013-01-01")
-    return pd.DataFrame({"id": range(len(hours)), "at": [start + pd.Timedelta(hours=hour) for hour in hours]})
+    at = [start + pd.Timedelta(hours=hour) for hour in hours]
+    table: pd.DataFrame = pd.DataFrame({"id": range(len(hours)), "at": at})
+    return table
 
 
 def test_the_last_fifth_by_time_is_held_back_in_whatever_order_the_rows_are() -> None:

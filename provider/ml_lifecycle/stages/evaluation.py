@@ -164,7 +164,10 @@ def _check_slices(rows: pd.DataFrame, job: EvaluationJob) -> None:
 
 def _truth(rows: pd.DataFrame, candidate: LoadedModel) -> Any:
     """The target as the metrics take it: 1.0 for the second class, or the number itself."""
-    target = rows[candidate.trained.dataset.columns.target]
+    name, where = candidate.trained.dataset.columns.target, candidate.trained.dataset.uri
+    if name not in rows.columns:
+        raise ColumnError(f"there is no target column {name!r} to judge by", where=where, way_out="check data.target")
+    target = rows[name]
     if not candidate.info.classes:
         return target.astype("float64")
     known = {_plain(label) for label in candidate.info.classes}
@@ -173,7 +176,7 @@ def _truth(rows: pd.DataFrame, candidate: LoadedModel) -> Any:
     if strange:
         raise ColumnError(
             f"the holdout's target holds {', '.join(strange[:5])}, which training never saw",
-            where=candidate.trained.dataset.uri,
+            where=where,
             way_out="make a binary target",
         )
     return (found == _plain(candidate.info.classes[1])).astype("float64")
@@ -355,8 +358,8 @@ def describe(job: RegistrationJob) -> str:
     lines = [
         f"**{model.name}**, trained on {', '.join(model.dataset.partitions)} ({model.training_rows:,} rows).",
         "",
-        f"Why: {job.request.reason or 'no reason was given'}"
-        + (f", asked for by {job.request.requester}." if job.request.requester else "."),
+        f"Why: {_cell(job.request.reason) or 'no reason was given'}"
+        + (f", asked for by {_cell(job.request.requester)}." if job.request.requester else "."),
         "",
         f"Gate: **{decision.verdict.value}**",
         "",
@@ -446,7 +449,10 @@ def _draw_roc(panel: Any, table: pd.DataFrame, shown: Mapping[str, str]) -> None
     panel.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1))
     panel.set_title("ROC curve and the area below it", loc="left", fontsize=10)
     panel.set_aspect("equal")
-    panel.legend(frameon=False, loc="lower right", fontsize=9)
+    if panel.get_legend_handles_labels()[0]:
+        panel.legend(frameon=False, loc="lower right", fontsize=9)
+    else:
+        panel.text(0.5, 0.25, "undefined: the holdout has one class", ha="center", fontsize=9)
 
 
 def _draw_calibration(panel: Any, table: pd.DataFrame, shown: Mapping[str, str]) -> None:

@@ -1,0 +1,140 @@
+"""A partition is scored by the champion, exactly once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd  # noqa: TID253  # no DAG file imports a test
+import pytest
+from ml_lifecycle.core.contracts import ScoredPartition, Source
+from ml_lifecycle.core.errors import ChampionError, DataError, LifecycleError, PartitionMissingError, RequestError
+from ml_lifecycle.stages.champion import load_trained
+from ml_lifecycle.stages.runner import Tools
+from ml_lifecycle.stages.scoring import ScoringJob, score, score_with
+from ml_lifecycle.stages.training import build_inputs
+
+from tests.fakes.small_model import COLUMNS, FEATURES, dataset, released, request, rows, trained, weather, with_project
+
+
+@pytest.fixture
+def tools(tools: Tools, tmp_path: Path) -> Tools:
+    return with_project(tools, tmp_path / "project")
+
+
+@pytest.fixture
+def landed(tools: Tools, tmp_path: Path) -> pd.DataFrame:
+    """An unlabelled partition, and the weather beside it."""
+    table: pd.DataFrame = rows(60, seed=2).drop(columns=["late"])
+    for folder, content in (("flights", table), ("weather", weather())):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        content.to_parquet(tmp_path / "data" / folder / "2013-02.parquet", index=False)
+    return table
+
+
+def scoring_job(partition: str = "2013-02") -> ScoringJob:
+    return ScoringJob(
+        request=request(stream="score", partition=partition),
+        source=Source(uri="flights/{{ partition }}.parquet"),
+        related={"weather": Source(uri="weather/{{ partition }}.parquet")},
+        columns=COLUMNS,
+        output=Source(uri="scored/{{ partition }}"),
+    )
+
+
+def read(tools: Tools, scored: ScoredPartition) -> pd.DataFrame:
+    with tools.data.folder(scored.uri, scored.fingerprint) as folder:
+        table: pd.DataFrame = pd.read_parquet(folder / "predictions.parquet")
+    return table
+
+
+def test_every_row_is_scored_and_stamped_with_the_version_and_its_digest(tools: Tools, landed: pd.DataFrame) -> None:
+    model = trained(tools)
+    released(tools, model)
+
+    scored = score(scoring_job(), tools)
+
+    table = read(tools, scored)
+    assert list(table.columns) == ["id", "at", "score", "label", "model_version", "model_digest", "partition"]
+    assert table["id"].tolist() == landed["id"].tolist()
+    assert table["score"].between(0, 1).all()
+    assert (table["label"] == (table["score"] >= 0.5)).all()
+    assert set(table["model_version"]) == {1}
+    assert set(table["model_digest"]) == {model.digest}
+    assert set(table["partition"]) == {"2013-02"}
+    assert (scored.rows, scored.version, scored.digest) == (60, 1, model.digest)
+
+
+def test_a_row_scores_what_the_evaluation_would_have_said(tools: Tools, tmp_path: Path, landed: pd.DataFrame) -> None:
+    model = trained(tools)
+    released(tools, model)
+    same = dataset(tools, rows(60, seed=2), uri="datasets/same")
+
+    found = read(tools, score(scoring_job(), tools))
+
+    expected = load_trained(model, tools).predict(build_inputs(same, FEATURES, tools).features)
+    assert found["score"].tolist() == expected.tolist()
+
+
+def test_a_partition_is_scored_once_whoever_is_champion_later(tools: Tools, landed: pd.DataFrame) -> None:
+    found = dataset(tools)
+    released(tools, trained(tools, found))
+    first = score(scoring_job(), tools)
+    released(tools, trained(tools, found, seed=8))
+
+    second = score(scoring_job(), tools)
+
+    assert second == first
+    assert second.version == 1
+
+
+def test_without_a_release_nothing_is_scored(tools: Tools, landed: pd.DataFrame) -> None:
+    with pytest.raises(ChampionError, match=r"no version was released yet.*approve a release first"):
+        score(scoring_job(), tools)
+
+    assert tools.data.published("scored/2013-02") is None
+
+
+def test_a_partition_that_is_not_there_leaves_nothing_published(tools: Tools, landed: pd.DataFrame) -> None:
+    released(tools, trained(tools))
+
+    with pytest.raises(PartitionMissingError, match="2013-03"):
+        score(scoring_job("2013-03"), tools)
+
+    assert tools.data.published("scored/2013-03") is None
+
+
+def test_a_partition_that_lacks_a_column_leaves_nothing_published(
+    tools: Tools, landed: pd.DataFrame, tmp_path: Path
+) -> None:
+    released(tools, trained(tools))
+    landed.drop(columns=["distance"]).to_parquet(tmp_path / "data" / "flights" / "2013-02.parquet", index=False)
+
+    with pytest.raises(LifecycleError, match="distance"):
+        score(scoring_job(), tools)
+
+    assert tools.data.published("scored/2013-02") is None
+
+
+def test_a_request_without_a_partition_is_refused(tools: Tools) -> None:
+    with pytest.raises(RequestError, match="no partition"):
+        score(scoring_job(""), tools)
+
+
+def test_something_else_that_lies_at_the_output_is_not_taken_for_predictions(tools: Tools) -> None:
+    def write(folder: Path) -> None:
+        (folder / "origin.json").write_text(json.dumps({"model": "flights"}))
+
+    tools.data.publish("scored/2013-02", write)
+
+    with pytest.raises(DataError, match=r"origin.json cannot be read"):
+        score(scoring_job(), tools)
+
+
+def test_a_model_that_is_nobodys_champion_scores_as_version_0(tools: Tools, landed: pd.DataFrame) -> None:
+    model = trained(tools)
+
+    scored = score_with(scoring_job(), model, tools)
+
+    assert (scored.version, scored.digest) == (0, model.digest)
+    assert score_with(scoring_job(), model, tools) == scored
