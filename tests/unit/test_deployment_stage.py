@@ -1,0 +1,559 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ml_lifecycle.backends import deployment
+from ml_lifecycle.backends.deployment.alias import AliasTarget
+from ml_lifecycle.backends.files import digest_of_folder
+from ml_lifecycle.backends.ledger.base import Ledger
+from ml_lifecycle.backends.tracking.base import Registry
+from ml_lifecycle.core.contracts import Ask, Decision, ModelVersion, Move, RunRequest, Verdict
+from ml_lifecycle.core.errors import (
+    DigestMismatchError,
+    LedgerError,
+    LifecycleError,
+    NoDecisionError,
+    ServiceRefusedError,
+    ServiceUnavailableError,
+    StaleEpochError,
+    UnknownBackendError,
+)
+from ml_lifecycle.stages.deployment import DeploymentJob, RollbackJob, deploy, roll_back
+from ml_lifecycle.stages.runner import Tools, record, run
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def noon(tools: Tools) -> Tools:
+    return replace(tools, clock=lambda: NOON)
+
+
+def at(tools: Tools, hours: int) -> Tools:
+    return replace(tools, clock=lambda: NOON + hours * HOUR)
+
+
+def registered(tools: Tools, folder: Path, number: int) -> ModelVersion:
+    """A version whose package is uploaded and whose registration stands in the ledger."""
+    package = folder / f"package-{number}"
+    package.mkdir()
+    (package / "package.json").write_text(json.dumps({"number": number}))
+    key = f"{number:064d}"
+    tracked = tools.tracking.ensure_run("flights", key, name=str(number), tags={})
+    uri = tools.tracking.upload(tracked.run_id, package, "model")
+    found = tools.registry.ensure_version("flights", training_key=key, uri=uri, run_id=tracked.run_id, tags={})
+    version = ModelVersion(
+        name="flights",
+        version=found.version,
+        digest=digest_of_folder(package),
+        training_key=key,
+        uri=uri,
+        run_id=tracked.run_id,
+        dataset_fingerprint="d" * 64,
+        metrics_digest="e" * 64,
+        gate_verdict=Verdict.PASS,
+        policy_digest="f" * 64,
+    )
+    record("register", version, tools, model="flights")
+    return version
+
+
+def decided(tools: Tools, version: ModelVersion, outcome: str = "approve") -> DeploymentJob:
+    """The answer about a version at the epoch in force, as a job to carry out."""
+    head = tools.ledger.head("flights", tools.environment)
+    fields = version.model_dump(include={"version", "digest", "dataset_fingerprint", "metrics_digest", "policy_digest"})
+    ask = Ask(
+        model="flights",
+        environment=tools.environment,
+        gate_verdict=version.gate_verdict,
+        epoch=head.epoch if head else 0,
+        **fields,
+    )
+    now = tools.clock()
+    tools.ledger.ask(ask, requested_by=None, at=now, expires_at=None)
+    decision = Decision.model_validate(
+        {"ask": ask, "outcome": outcome, "decided_by": "ada", "decided_at": now, "expires_at": now + 72 * HOUR}
+    )
+    request = RunRequest(
+        model="flights", stream="release", run_id=f"release/{version.version}", version=version.version
+    )
+    return DeploymentJob(request=request, decision=tools.ledger.decide(decision))
+
+
+def released(tools: Tools, folder: Path, number: int) -> DeploymentJob:
+    job = decided(tools, registered(tools, folder, number))
+    assert deploy(job, tools) is not None
+    return job
+
+
+def back(run_id: str = "rollback/1", **request: Any) -> RollbackJob:
+    return RollbackJob(request=RunRequest(model="flights", stream="rollback", run_id=run_id, **request))
+
+
+def champion(tools: Tools) -> int | None:
+    return tools.registry.alias("flights", "champion")
+
+
+def states(tools: Tools, epoch: int) -> tuple[str, ...]:
+    move = tools.ledger.moves("flights", "test")[epoch - 1]
+    return tools.ledger.deployment_states(move)
+
+
+# --- Releases --------------------------------------------------------------------------------------------------------
+
+
+def test_an_approval_makes_a_move_and_moves_the_alias(noon: Tools, tmp_path: Path) -> None:
+    version = registered(noon, tmp_path, 1)
+
+    result = deploy(decided(noon, version), noon)
+
+    assert result is not None
+    assert (result.champion.epoch, result.champion.digest, result.champion.moved_by) == (1, version.digest, "ada")
+    assert (result.previous, result.traffic) == (None, {"1": 100})
+    assert champion(noon) == 1
+    assert states(noon, 1) == ("intent", "observed", "done")
+
+
+def test_the_next_release_names_the_champion_it_replaced(noon: Tools, tmp_path: Path) -> None:
+    released(noon, tmp_path, 1)
+
+    result = deploy(decided(noon, registered(noon, tmp_path, 2)), noon)
+
+    assert result is not None
+    assert result.previous is not None
+    assert (result.champion.version, result.previous.version) == (2, 1)
+    assert champion(noon) == 2
+
+
+def test_a_rejection_changes_nothing(noon: Tools, tmp_path: Path) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1), "reject")
+
+    assert deploy(job, noon) is None
+    assert (champion(noon), noon.ledger.moves("flights", "test")) == (None, ())
+
+
+def test_a_rejection_that_was_edited_on_its_way_changes_nothing(noon: Tools, tmp_path: Path) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1), "reject")
+    forged = job.model_copy(update={"decision": job.decision.model_copy(update={"outcome": "approve"})})
+
+    assert deploy(forged, noon) is None
+    assert champion(noon) is None
+
+
+def test_a_decision_that_nobody_made_changes_nothing(noon: Tools, tmp_path: Path) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1))
+    ask = job.decision.ask.model_copy(update={"renewal": 5})
+    forged = job.model_copy(update={"decision": job.decision.model_copy(update={"ask": ask})})
+
+    with pytest.raises(NoDecisionError, match="no decision about version 1"):
+        deploy(forged, noon)
+
+    assert champion(noon) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"version": 2}, "about version 1, and the run about 2"),
+        ({"model": "trains"}, "about model 'flights', and the run about 'trains'"),
+    ],
+)
+def test_a_run_about_something_else_than_the_decision_changes_nothing(
+    noon: Tools, tmp_path: Path, change: dict[str, Any], why: str
+) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1))
+    other = job.model_copy(update={"request": job.request.model_copy(update=change)})
+
+    with pytest.raises(NoDecisionError, match=why):
+        deploy(other, noon)
+
+    assert champion(noon) is None
+
+
+def test_a_decision_of_another_environment_changes_nothing(noon: Tools, tmp_path: Path) -> None:
+    sandbox = replace(noon, environment="sandbox")
+    job = decided(sandbox, registered(sandbox, tmp_path, 1))
+
+    with pytest.raises(NoDecisionError, match="about environment 'sandbox', and the run about 'test'"):
+        deploy(job, noon)
+
+    assert champion(noon) is None
+
+
+def test_an_expired_approval_changes_nothing_and_leaves_a_trace(noon: Tools, tmp_path: Path) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1))
+
+    with pytest.raises(NoDecisionError, match="expired"):
+        deploy(job, at(noon, 73))
+
+    assert champion(noon) is None
+    assert noon.ledger.audit("flights")[-1]["action"] == "release refused"
+
+
+def test_swapped_bytes_change_nothing(noon: Tools, tmp_path: Path) -> None:
+    version = registered(noon, tmp_path, 1)
+    job = decided(noon, version)
+    (stored,) = (tmp_path / "tracking").rglob("package.json")
+    stored.write_text("swapped")
+
+    with pytest.raises(DigestMismatchError, match="the model package has digest"):
+        deploy(job, noon)
+
+    assert (champion(noon), noon.ledger.moves("flights", "test")) == (None, ())
+
+
+def test_a_package_that_is_gone_changes_nothing(noon: Tools, tmp_path: Path) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1))
+    (stored,) = (tmp_path / "tracking").rglob("package.json")
+    stored.unlink()
+    stored.parent.rmdir()
+
+    with pytest.raises(ServiceRefusedError, match="nothing to download"):
+        deploy(job, noon)
+
+    assert noon.ledger.moves("flights", "test") == ()
+
+
+def test_a_release_that_is_repeated_after_another_one_changes_nothing(noon: Tools, tmp_path: Path) -> None:
+    old = released(noon, tmp_path, 1)
+    released(noon, tmp_path, 2)
+
+    with pytest.raises(StaleEpochError, match="version 1 was moved at epoch 1, but version 2 at epoch 2 is in force"):
+        deploy(old, noon)
+
+    assert champion(noon) == 2
+
+
+def test_repeating_a_release_gives_the_same_result_and_writes_nothing(noon: Tools, tmp_path: Path) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1))
+    record("resolve", job.request, noon, model="flights")
+    first = run(deploy, job, noon, model="flights")  # type: ignore[type-var]  # None is a rejection
+    rows = len(noon.ledger.audit("flights"))
+
+    again = run(deploy, job, at(noon, 100), model="flights")  # type: ignore[type-var]  # None is a rejection
+
+    assert again == first
+    assert len(noon.ledger.audit("flights")) == rows
+
+
+def test_an_alias_that_was_moved_by_hand_is_set_again(noon: Tools, tmp_path: Path) -> None:
+    registered(noon, tmp_path, 1)
+    job = released(noon, tmp_path, 2)
+    noon.registry.set_alias("flights", "champion", 1)
+
+    deploy(job, noon)
+
+    assert champion(noon) == 2
+
+
+def test_an_unknown_target_changes_nothing(noon: Tools, tmp_path: Path) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1)).model_copy(update={"target": {"backend": "sagemakr"}})
+
+    with pytest.raises(UnknownBackendError, match="no deployment backend is called 'sagemakr'"):
+        deploy(job, noon)
+
+    assert noon.ledger.moves("flights", "test") == ()
+
+
+# --- Crashes ---------------------------------------------------------------------------------------------------------
+
+
+class Crash(Exception):  # noqa: N818  # stands for a killed process, which is no error of ours
+    """The process ends here."""
+
+
+class Fragile(AliasTarget):
+    """Crashes once, at the point that is pending: it is looked at before the move, and observed after it."""
+
+    def deploy(self, move: Move, registry: Registry) -> None:
+        _crash("before deploying")
+        super().deploy(move, registry)
+        _deployed.append(move)
+        _crash("after deploying")
+
+    def observe(self, model: str, registry: Registry) -> Mapping[int, int]:
+        point = "observing" if _deployed else "looking"
+        _crash(f"before {point}")
+        seen = super().observe(model, registry)
+        _crash(f"after {point}")
+        return seen
+
+
+_pending: list[str] = []
+_deployed: list[Move] = []
+POINTS = [f"{when} {what}" for what in ("looking", "deploying", "observing") for when in ("before", "after")]
+
+
+def _crash(point: str) -> None:
+    if point in _pending:
+        _pending.remove(point)
+        raise Crash(point)
+
+
+@pytest.fixture(params=POINTS)
+def fragile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    point: str = request.param
+    monkeypatch.setattr("ml_lifecycle.stages.deployment.target_from", lambda _options: Fragile())
+    _deployed.clear()
+    _pending[:] = [point]
+    return point
+
+
+def test_a_release_that_crashed_at_the_target_ends_as_if_it_had_not(noon: Tools, tmp_path: Path, fragile: str) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1))
+    with pytest.raises(Crash, match=fragile):
+        deploy(job, noon)
+
+    result = deploy(job, at(noon, 1))
+
+    assert result is not None
+    assert (result.champion.version, champion(noon)) == (1, 1)
+    assert len(noon.ledger.moves("flights", "test")) == 1
+    assert states(noon, 1) == ("intent", "observed", "done")
+
+
+def test_a_move_that_was_made_in_time_is_carried_out_even_after_the_approval_ran_out(
+    noon: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1))
+    with monkeypatch.context() as down:
+        down.setattr(AliasTarget, "deploy", _unreachable)
+        with pytest.raises(ServiceUnavailableError):
+            deploy(job, noon)
+
+    result = deploy(job, at(noon, 80))
+
+    assert result is not None
+    assert champion(noon) == 1
+
+
+def test_a_rollback_that_crashed_at_the_target_ends_as_if_it_had_not(noon: Tools, tmp_path: Path, fragile: str) -> None:
+    _pending.clear()
+    for number in (1, 2, 3):
+        released(noon, tmp_path, number)
+    _deployed.clear()
+    _pending[:] = [fragile]
+    with pytest.raises(Crash, match=fragile):
+        roll_back(back(), noon)
+
+    result = roll_back(back(), noon)
+
+    assert (result.champion.version, champion(noon)) == (2, 2)
+    assert [move.version for move in noon.ledger.moves("flights", "test")] == [1, 2, 3, 2]
+    assert states(noon, 4) == ("intent", "observed", "done")
+
+
+@pytest.mark.parametrize("written", [0, 1, 2, 3])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_release_that_crashed_at_the_ledger_ends_as_if_it_had_not(
+    noon: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int, when: str
+) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1))
+
+    with monkeypatch.context() as crashing:
+        _crash_at_write(noon.ledger, crashing, written, when)
+        with suppress(Crash):
+            deploy(job, noon)
+    result = deploy(job, noon)
+
+    assert result is not None
+    assert (result.champion.version, champion(noon)) == (1, 1)
+    assert len(noon.ledger.moves("flights", "test")) == 1
+    assert states(noon, 1) == ("intent", "observed", "done")
+
+
+def _crash_at_write(ledger: Ledger, patch: pytest.MonkeyPatch, number: int, when: str) -> None:
+    """End the process right before or after one of the ledger's writes: the move, then each step of carrying it out."""
+    writes = iter(range(100))
+
+    def fragile(original: Callable[..., Any]) -> Callable[..., Any]:
+        def write(*args: Any, **kwargs: Any) -> Any:
+            here = next(writes) == number
+            if here and when == "before":
+                raise Crash
+            result = original(*args, **kwargs)
+            if here:
+                raise Crash
+            return result
+
+        return write
+
+    for method in ("release", "record_deployment"):
+        patch.setattr(ledger, method, fragile(getattr(ledger, method)))
+
+
+def test_the_alias_is_never_moved_before_the_ledger(
+    noon: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released(noon, tmp_path, 1)
+    job = decided(noon, registered(noon, tmp_path, 2))
+
+    monkeypatch.setattr(noon.ledger, "release", _unreachable)
+    with pytest.raises(ServiceUnavailableError):
+        deploy(job, noon)
+
+    assert champion(noon) == 1
+
+
+def _unreachable(*_args: Any, **_kwargs: Any) -> Any:
+    raise ServiceUnavailableError("the service does not answer")
+
+
+def test_a_try_that_was_overtaken_puts_back_what_the_newer_move_set(
+    noon: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released(noon, tmp_path, 1)
+    job = decided(noon, registered(noon, tmp_path, 2))
+    real = AliasTarget.deploy
+
+    def overtaken(self: AliasTarget, move: Move, registry: Registry) -> None:
+        if move.epoch == 2:
+            monkeypatch.setattr(AliasTarget, "deploy", real)
+            roll_back(back(), noon)
+        real(self, move, registry)
+
+    monkeypatch.setattr(AliasTarget, "deploy", overtaken)
+    noon.ledger.release(_version_of(noon, 2), job.decision, moved_by="ada", at=NOON)
+    with pytest.raises(StaleEpochError):
+        deploy(job, noon)
+
+    assert champion(noon) == 1
+    head = noon.ledger.head("flights", "test")
+    assert head is not None
+    assert (head.epoch, head.version) == (3, 1)
+
+
+def _version_of(tools: Tools, number: int) -> ModelVersion:
+    (content,) = [
+        row["content"]
+        for row in tools.ledger.results("test", "flights", "register")
+        if row["content"]["version"] == number
+    ]
+    return ModelVersion.model_validate(content)
+
+
+# --- Rollbacks -------------------------------------------------------------------------------------------------------
+
+
+def test_a_rollback_brings_the_previous_champion_back_with_who_and_why(noon: Tools, tmp_path: Path) -> None:
+    for number in (1, 2):
+        released(noon, tmp_path, number)
+
+    result = roll_back(back(requester="olga", reason="Newark complains"), noon)
+
+    assert result.previous is not None
+    assert (result.champion.version, result.previous.version, result.traffic) == (1, 2, {"1": 100})
+    assert (result.champion.moved_by, result.champion.reason) == ("olga", "Newark complains")
+    assert champion(noon) == 1
+
+
+def test_a_rollback_without_a_name_or_a_reason_says_so(noon: Tools, tmp_path: Path) -> None:
+    for number in (1, 2):
+        released(noon, tmp_path, number)
+
+    result = roll_back(back(reason="  "), noon)
+
+    assert (result.champion.moved_by, result.champion.reason) == ("unknown", "no reason given")
+
+
+def test_the_same_run_rolls_back_once_and_another_run_walks_further(noon: Tools, tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        released(noon, tmp_path, number)
+
+    first, again = roll_back(back("rollback/1"), noon), roll_back(back("rollback/1"), at(noon, 1))
+    further = roll_back(back("rollback/2"), at(noon, 2))
+
+    assert first == again
+    assert (first.champion.version, further.champion.version, champion(noon)) == (2, 1, 1)
+
+
+def test_each_rollback_by_command_is_one_of_its_own(noon: Tools, tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        released(noon, tmp_path, number)
+
+    walked = [roll_back(back(""), at(noon, hours)).champion.version for hours in (1, 2)]
+
+    assert walked == [2, 1]
+
+
+def test_a_rollback_to_another_version_than_the_previous_is_refused(noon: Tools, tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        released(noon, tmp_path, number)
+
+    with pytest.raises(LedgerError, match="brings back version 2, not 1"):
+        roll_back(back(version=1), noon)
+
+    assert champion(noon) == 3
+
+
+def test_a_rollback_to_swapped_bytes_changes_nothing(noon: Tools, tmp_path: Path) -> None:
+    for number in (1, 2):
+        released(noon, tmp_path, number)
+    for stored in (tmp_path / "tracking").rglob("package.json"):
+        if json.loads(stored.read_text())["number"] == 1:
+            stored.write_text("swapped")
+
+    with pytest.raises(DigestMismatchError):
+        roll_back(back(), noon)
+
+    assert (champion(noon), len(noon.ledger.moves("flights", "test"))) == (2, 2)
+
+
+@pytest.mark.parametrize("releases", [0, 1])
+def test_without_an_earlier_champion_a_rollback_changes_nothing(noon: Tools, tmp_path: Path, releases: int) -> None:
+    for number in range(1, releases + 1):
+        released(noon, tmp_path, number)
+
+    with pytest.raises(LedgerError, match="no earlier champion"):
+        roll_back(back(), noon)
+
+    assert champion(noon) == (1 if releases else None)
+
+
+def test_an_old_rollback_is_not_repeated_after_a_newer_release(noon: Tools, tmp_path: Path) -> None:
+    for number in (1, 2):
+        released(noon, tmp_path, number)
+    roll_back(back(), noon)
+    released(noon, tmp_path, 3)
+
+    with pytest.raises(StaleEpochError):
+        roll_back(back(), noon)
+
+    assert champion(noon) == 3
+
+
+# --- Targets by name -------------------------------------------------------------------------------------------------
+
+
+def test_targets_are_found_by_name() -> None:
+    assert deployment.known_targets() == ("alias",)
+    assert deployment.target_from({"backend": "alias", "alias": "live"}) == AliasTarget(alias="live")
+
+
+@pytest.mark.parametrize("options", [{}, {"backend": ""}, {"backend": None}, {"backend": "kserve"}])
+def test_an_unknown_name_is_refused_with_those_that_are_known(options: dict[str, Any]) -> None:
+    with pytest.raises(UnknownBackendError, match="installed are alias"):
+        deployment.target_from(options)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"alais": "live"}, "alais: Extra inputs are not permitted; its options are alias, backend"),
+        ({"alias": "Live!"}, "alias: String should match pattern"),
+        ({"alias": "latest"}, "'latest' means a version to MLflow"),
+        ({"alias": "v3"}, "'v3' means a version to MLflow"),
+        ({"alias": 3}, "alias: Input should be a valid string"),
+    ],
+)
+def test_a_bad_option_is_named(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(LifecycleError, match=why):
+        deployment.target_from({"backend": "alias", **options})
