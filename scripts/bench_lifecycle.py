@@ -71,8 +71,18 @@ class Round:
         began = time.perf_counter()
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         done = subprocess.run(
-            [sys.executable, str(PEERS / "bare.py"), str(self.deployment.data_root), str(SUITE), self.deployment.mlflow_url],
-            env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+            [
+                sys.executable,
+                str(PEERS / "bare.py"),
+                str(self.deployment.data_root),
+                str(SUITE),
+                self.deployment.mlflow_url,
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
         )
         if done.returncode:
             raise SystemExit(f"the bare script failed:\n{done.stderr[-3000:]}")
@@ -112,13 +122,16 @@ class Round:
             for run in runs
             for task in self.client.tasks(run["dag_id"], run["dag_run_id"])
         }
-        return {"wall_s": wall, "cpu_s": used, "in_tasks_s": sum(value or 0 for value in steps.values()), "steps_s": steps}
+        return {
+            "wall_s": wall,
+            "cpu_s": used,
+            "in_tasks_s": sum(value or 0 for value in steps.values()),
+            "steps_s": steps,
+        }
 
     def _run(self, dag_id: str, **conf: Any) -> dict[str, Any]:
         run_id = self.client.trigger(dag_id, **conf)
-        return self._await(
-            lambda: next((run for run in self._ended(dag_id) if run["dag_run_id"] == run_id), None)
-        )
+        return self._await(lambda: next((run for run in self._ended(dag_id) if run["dag_run_id"] == run_id), None))
 
     def _ended(self, dag_id: str) -> list[dict[str, Any]]:
         runs = self.client.runs(dag_id)
@@ -158,7 +171,9 @@ def medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     for name in rounds[0]:
         if name == "steps_s":
             steps = rounds[0][name]
-            result[name] = {step: round(statistics.median(one[name].get(step) or 0 for one in rounds), 2) for step in steps}
+            result[name] = {
+                step: round(statistics.median(one[name].get(step) or 0 for one in rounds), 2) for step in steps
+            }
         else:
             result[name] = round(statistics.median(one[name] for one in rounds), 2)
     return result
@@ -188,9 +203,9 @@ def main() -> int:
                 contenders = Round(deployment, folder)
                 contenders.await_dags({"by_hand", *(f"{MODEL}_{stream}" for stream in ("train", "score", "monitor"))})
                 contenders.bare()
-                for name in found:
-                    found[name].append(getattr(contenders, name)())
-                    say(f"round {number + 1}: {name:8} {found[name][-1]['wall_s']:6.1f} s")
+                for name, measured in found.items():
+                    measured.append(getattr(contenders, name)())
+                    say(f"round {number + 1}: {name:8} {measured[-1]['wall_s']:6.1f} s")
     result = {name: medians(rounds) for name, rounds in found.items()}
     bare = result["bare"]["wall_s"]
     for figures in result.values():
@@ -209,7 +224,8 @@ def main() -> int:
         return 0
     for name, figures in result.items():
         print(
-            f"{name:8} {figures['wall_s']:6.1f} s wall ({figures['over_bare_s']:+.1f} s, {figures['ratio_to_bare']:.2f} x bare)"
+            f"{name:8} {figures['wall_s']:6.1f} s wall"
+            f"  ({figures['over_bare_s']:+.1f} s, {figures['ratio_to_bare']:.2f} x bare)"
             f"  {figures['cpu_s']:6.1f} s CPU"
         )
     return 0

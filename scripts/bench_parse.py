@@ -1,7 +1,7 @@
 """What parsing a pipeline's DAG file costs beyond Airflow itself, in CPU seconds: ``make bench-parse``.
 
-Every figure comes from processes of their own, in turn: one that only imports ``airflow.sdk`` and the standard operators
-that the DAGs use, one that parses the file as well, one that builds a single DAG as each task's start does.
+Every figure comes from processes of their own, in turn: one that only imports ``airflow.sdk`` and the standard
+operators that the DAGs use, one that parses the file as well, one that builds a single DAG as each task's start does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ REPORT = """
 import json, resource, sys
 usage = resource.getrusage(resource.RUSAGE_SELF)
 heavy = [m for m in ("mlflow", "great_expectations", "evidently", "sklearn", "pandas", "numpy") if m in sys.modules]
-print(json.dumps({"cpu_ms": 1000 * (usage.ru_utime + usage.ru_stime), "peak_mb": usage.ru_maxrss / 1024, "heavy": heavy}))
+cpu_ms = 1000 * (usage.ru_utime + usage.ru_stime)
+print(json.dumps({"cpu_ms": cpu_ms, "peak_mb": usage.ru_maxrss / 1024, "heavy": heavy}))
 """
 
 

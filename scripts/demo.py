@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
 from airflow_client import AirflowClient
 from demo_checks import final_state_mistakes
 from local_deployment import DeploymentError, LocalDeployment, land, settings, started
@@ -28,6 +29,7 @@ MONTHS = ("2013-04", "2013-05", "2013-06")
 PHASE_DEADLINE_S = 300
 READ_BEFORE_ANSWERING_S = 8
 """Airflow 3.3 may fail a question that is answered while it is still being parked."""
+WAITING = ("DatasetReadySensor", "ModelVersionSensor", "ApproveModelOperator")
 DONE = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
@@ -40,9 +42,12 @@ class Step:
     """One row of the table at the end."""
 
     step: str
-    result: str
-    seconds: float
-    where: str
+    dag_id: str
+    result: str = "failed"
+    seconds: float = 0.0
+    """Spent in the tasks of its runs; waiting for data or people is not counted."""
+    where: dict[str, str] = field(default_factory=dict)
+    """Addresses by what is to be seen there."""
 
 
 @dataclass
@@ -79,25 +84,23 @@ class Demo:
             AirflowClient(deployment.airflow_url, user, deployment.users[user]) for user in ("engineer", "approver")
         )
         self._await_dags()
-        with self._step("1 train on January to March", "flight_delays_train") as step:
+        with self._step("1 train on January to March", "train") as step:
             run_id = self.engineer.trigger(self._dag("train"), partition="2013-03", reason="first model")
-            self._await_run("train", lambda run: run["dag_run_id"] == run_id)
-            step.result = self._trained(run_id)
-        with self._step("2 release version 1", "flight_delays_release") as step:
-            step.result = self._approve(1)
-        with self._step("3 score April to June", "flight_delays_score") as step:
-            step.result = self._await_months("score")
-        with self._step("4 monitor April to June", "flight_delays_monitor") as step:
-            step.result = self._await_months("monitor")
-        with self._step("5 retrain because of drift", "flight_delays_train") as step:
-            run = self._await_run("train", lambda run: run["run_type"] == "asset_triggered")
-            step.result = self._trained(run["dag_run_id"])
-        with self._step("  release version 2", "flight_delays_release") as step:
-            step.result = self._approve(2)
-        with self._step("6 roll back to version 1", "flight_delays_rollback") as step:
+            self._trained(step, self._await_run("train", lambda run: run["dag_run_id"] == run_id))
+        with self._step("2 release version 1", "release") as step:
+            self._approve(step, 1)
+        with self._step("3 score April to June", "score") as step:
+            self._await_months(step, "score")
+        with self._step("4 monitor April to June", "monitor") as step:
+            self._await_months(step, "monitor")
+        with self._step("5 retrain because of drift", "train") as step:
+            self._trained(step, self._await_run("train", lambda run: run["run_type"] == "asset_triggered"))
+        with self._step("  release version 2", "release") as step:
+            self._approve(step, 2)
+        with self._step("6 roll back to version 1", "rollback") as step:
             run_id = self.engineer.trigger(self._dag("rollback"), reason="complaints about version 2 from Newark")
-            self._await_run("rollback", lambda run: run["dag_run_id"] == run_id)
-            step.result = "version 1 serves again"
+            self._ran(step, self._await_run("rollback", lambda run: run["dag_run_id"] == run_id))
+            step.result = "version 1 serves again, by engineer: complaints about version 2 from Newark"
         return self._finish()
 
     def _finish(self) -> Summary:
@@ -110,7 +113,7 @@ class Demo:
 
     # --- what the two people do ---------------------------------------------------------------------------------------
 
-    def _approve(self, version: int) -> str:
+    def _approve(self, step: Step, version: int) -> None:
         question = self._await(f"a question about version {version}", lambda: self._question(version))
         run_id = question["task_instance"]["dag_run_id"]
         self.say(f"approver reads: {question['subject']}")
@@ -118,8 +121,8 @@ class Demo:
         option = next(option for option in question["options"] if option.startswith("Approve"))
         self.say(f"approver answers: {option}")
         self.approver.answer(question, option, reason="the gate's numbers are good")
-        self._await_run("release", lambda run: run["dag_run_id"] == run_id)
-        return f"{option} by approver; champion is version {version}"
+        self._ran(step, self._await_run("release", lambda run: run["dag_run_id"] == run_id))
+        step.result = f"{option}, by approver; version {version} is champion"
 
     def _question(self, version: int) -> dict[str, Any] | None:
         asked = self.approver.required_actions(self._dag("release"))
@@ -127,13 +130,16 @@ class Demo:
 
     # --- what Airflow does --------------------------------------------------------------------------------------------
 
-    def _trained(self, run_id: str) -> str:
-        registered = self.engineer.xcom(self._dag("train"), run_id, "register")
-        gate = self.engineer.xcom(self._dag("train"), run_id, "gate")
+    def _trained(self, step: Step, run: dict[str, Any]) -> None:
+        registered = self.engineer.xcom(run["dag_id"], run["dag_run_id"], "register")
+        gate = self.engineer.xcom(run["dag_id"], run["dag_run_id"], "gate")
         auc = gate["evaluation"]["metrics"]["roc_auc"]["value"]
-        return f"version {registered['version']}, gate {gate['verdict']}, ROC AUC {auc:.3f}; {registered['reason']}"
+        self._ran(step, run)
+        step.result = (
+            f"version {registered['version']}, gate {gate['verdict']}, ROC AUC {auc:.3f}; {registered['reason']}"
+        )
 
-    def _await_months(self, stream: str) -> str:
+    def _await_months(self, step: Step, stream: str) -> None:
         def all_done() -> list[dict[str, Any]] | None:
             done = [run for run in self.engineer.runs(self._dag(stream)) if run["state"] == "success"]
             return done if len(done) >= len(MONTHS) else None
@@ -142,14 +148,24 @@ class Demo:
         kinds = {run["run_type"] for run in runs}
         if kinds != {"scheduled"}:
             raise DemoError(f"{self._dag(stream)} was to run by its schedule alone, and ran {sorted(kinds)}")
-        return f"{len(runs)} scheduled runs: {', '.join(MONTHS)}"
+        self._ran(step, *runs)
+        step.result = f"{len(runs)} runs by Airflow's schedule: {', '.join(MONTHS)}"
+
+    def _ran(self, step: Step, *runs: dict[str, Any]) -> None:
+        """Note how long a step's runs took, and the buttons of their tasks."""
+        tasks = [task for run in runs for task in self.engineer.tasks(run["dag_id"], run["dag_run_id"])]
+        step.seconds = round(sum(task["duration"] or 0 for task in tasks if task["operator"] not in WAITING), 1)
+        for task in tasks:
+            links = self.engineer.links(task["dag_id"], task["dag_run_id"], task["task_id"])
+            step.where |= {name: address for name, address in links.items() if address}
 
     def _await_run(self, stream: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         def finished() -> dict[str, Any] | None:
             runs = [run for run in self.engineer.runs(self._dag(stream)) if wanted(run)]
             return next((run for run in runs if run["state"] == "success"), None)
 
-        return self._await(f"a run of {self._dag(stream)}", finished)
+        run: dict[str, Any] = self._await(f"a run of {self._dag(stream)}", finished)
+        return run
 
     def _await(self, what: str, look: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + PHASE_DEADLINE_S
@@ -201,8 +217,13 @@ class Demo:
 
     def _why(self, task: dict[str, Any]) -> tuple[str, Path]:
         place = (
-            self.deployment.home / "airflow" / "logs" / f"dag_id={task['dag_id']}" / f"run_id={task['dag_run_id']}"
-            / f"task_id={task['task_id']}" / f"attempt={task['try_number']}.log"
+            self.deployment.home
+            / "airflow"
+            / "logs"
+            / f"dag_id={task['dag_id']}"
+            / f"run_id={task['dag_run_id']}"
+            / f"task_id={task['task_id']}"
+            / f"attempt={task['try_number']}.log"
         )
         log = self.engineer.log(task["dag_id"], task["dag_run_id"], task["task_id"], task["try_number"])
         lines = [line for line in log.splitlines() if line.strip() and not line.startswith("Task ")]
@@ -211,15 +232,12 @@ class Demo:
     # --- the table ----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _step(self, title: str, where: str) -> Iterator[Step]:
-        began = time.monotonic()
+    def _step(self, title: str, stream: str) -> Iterator[Step]:
         self.say(f"--- {title.strip()}")
-        step = Step(title, "failed", 0.0, f"{self.deployment.airflow_url}/dags/{where}")
+        step = Step(title, self._dag(stream))
+        step.where["Airflow"] = f"{self.deployment.airflow_url}/dags/{step.dag_id}"
         self.summary.steps.append(step)
-        try:
-            yield step
-        finally:
-            step.seconds = round(time.monotonic() - began, 1)
+        yield step
 
     @staticmethod
     def _dag(stream: str) -> str:
@@ -228,14 +246,16 @@ class Demo:
 
 def print_table(summary: Summary) -> None:
     """What happened, and where to look."""
-    width = max(len(step.step) for step in summary.steps)
-    print()
+    print("\n  what happened                 in tasks  result")
     for step in summary.steps:
-        print(f"{step.step:{width}}  {step.seconds:6.1f} s  {step.result}")
-        print(f"{'':{width}}            {step.where}")
+        print(f"  {step.step:29} {step.seconds:6.1f} s  {step.result}")
+    print("\n  where to look (start it again with: make up)")
+    for step in summary.steps:
+        for name, address in step.where.items():
+            print(f"  {step.step.strip():29} {name:15} {address}")
     for name in ("airflow", "mlflow", "ledger", "data"):
-        print(f"{name:9} {getattr(summary, name)}")
-    print(f"reports   {summary.data}/reports")
+        print(f"  {name:29} {'':15} {getattr(summary, name)}")
+    print(f"  {'reports':29} {'':15} {summary.data}/reports")
 
 
 def main() -> int:
@@ -261,7 +281,9 @@ def main() -> int:
     for mistake in summary.mistakes:
         print(f"\nFAILED: {mistake}", file=sys.stderr)
     if summary.ok:
-        print(f"\nAll as it should be, in {summary.seconds:.0f} s. Everything was stopped; look around with: make up")
+        print(
+            f"\nAll is as it should be, in {summary.seconds:.0f} s. Everything was stopped; look around with: make up"
+        )
     return 0 if summary.ok else 1
 
 

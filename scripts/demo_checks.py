@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import requests
-from local_deployment import LocalDeployment
 
+from local_deployment import LocalDeployment
 from ml_lifecycle.backends.ledger.sql import SqlLedger
 from ml_lifecycle.core.contracts import Move
 

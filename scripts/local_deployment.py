@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -26,6 +27,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 START_DEADLINE_S = 180.0
 STOP_DEADLINE_S = 20.0
+PROC = Path("/proc")
+HIGHEST_PORT = 65535
+Session = tuple[int, int | None]
+"""The number of a process session, which is its first process, and when that started."""
 DEFAULT_PORTS = {"airflow": 8080, "mlflow": 5000}
 
 
@@ -63,7 +68,7 @@ class LocalDeployment:
     # --- what others read ---------------------------------------------------------------------------------------------
 
     @property
-    def state(self) -> dict[str, dict[str, int]]:
+    def state(self) -> dict[str, dict[str, Any]]:
         """Ports and process sessions of what was started; empty before."""
         return json.loads(self.state_file.read_text()) if self.state_file.exists() else {}
 
@@ -112,7 +117,12 @@ class LocalDeployment:
         except BaseException:
             self.stop()
             raise
-        access = {"airflow": self.airflow_url, "users": self.users, "mlflow": self.mlflow_url, "ledger": self.ledger_url}
+        access = {
+            "airflow": self.airflow_url,
+            "users": self.users,
+            "mlflow": self.mlflow_url,
+            "ledger": self.ledger_url,
+        }
         self._write_private(self.access_file, access)
 
     def stop(self) -> None:
@@ -228,7 +238,7 @@ class LocalDeployment:
             "dag-processor": [python, "-m", "airflow", "dag-processor"],
             "triggerer": [python, "-m", "airflow", "triggerer", "--skip-serve-logs"],
         }
-        sessions: dict[str, int] = {}
+        sessions: dict[str, Session] = {}
         environment = self.environment()
         for name, command in commands.items():
             with self.log(name).open("ab") as log:
@@ -237,7 +247,7 @@ class LocalDeployment:
                     command, env=environment, cwd=self.home, stdout=log, stderr=log, start_new_session=True
                 )
             self._children.append(process)
-            sessions[name] = process.pid
+            sessions[name] = (process.pid, _start_time(process.pid))
             self._write_private(self.state_file, {"ports": ports, "sessions": sessions})
 
     def _await_ready(self, say: Callable[[str], None]) -> None:
@@ -265,20 +275,12 @@ class LocalDeployment:
             return all(health[part]["status"] == "healthy" for part in parts)
         return False
 
-    def members(self, session: int) -> list[int]:
-        """Processes of a session that belong to this deployment: the number may have been given out again."""
-        return [pid for pid in _processes() if _session(pid) == session and self._is_ours(pid)]
-
-    def _is_ours(self, pid: int) -> bool:
-        try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
-            return not Path("/proc/self").exists()
-        except OSError:
-            return False
-        # A zombie has no environment left and waits only to be reaped.
-        return state != "Z" and f"AIRFLOW_HOME={self.home / 'airflow'}".encode() in environment
+    def members(self, session: Session) -> list[int]:
+        """Living processes of a session; none if its number was given to a stranger since."""
+        leader, started_at = session
+        if _start_time(leader) not in (None, started_at):
+            return []
+        return [pid for pid in _processes() if _session(pid) == leader and not _is_zombie(pid)]
 
 
 def shared_settings() -> dict[str, str]:
@@ -315,8 +317,8 @@ def _is_free(port: int) -> bool:
 
 
 def _processes() -> list[int]:
-    if Path("/proc/self").exists():
-        return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    if PROC.exists():
+        return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
     listing = subprocess.run(["ps", "-A", "-o", "pid="], capture_output=True, text=True, check=True, timeout=30)
     return [int(line) for line in listing.stdout.split()]
 
@@ -328,6 +330,24 @@ def _session(pid: int) -> int | None:
         return None
 
 
+def _stat(pid: int) -> list[str]:
+    """The fields of ``/proc/<pid>/stat`` from the state on; empty where there is no such process, or no ``/proc``."""
+    try:
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _is_zombie(pid: int) -> bool:
+    return _stat(pid)[:1] == ["Z"]
+
+
+def _start_time(pid: int) -> int | None:
+    """Ticks from the machine's start to the process's; ``None`` where that cannot be told."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
 def settings() -> tuple[Path, dict[str, int]]:
     """Home and ports, from ``DEMO_HOME``, ``AIRFLOW_PORT`` and ``MLFLOW_PORT``; empty values count as unset.
 
@@ -337,7 +357,7 @@ def settings() -> tuple[Path, dict[str, int]]:
     ports: dict[str, int] = {}
     for name in DEFAULT_PORTS:
         value = os.environ.get(f"{name.upper()}_PORT")
-        if value and not (value.isdigit() and 0 < int(value) < 65536):
+        if value and not (value.isdigit() and 0 < int(value) <= HIGHEST_PORT):
             raise SystemExit(f"{name.upper()}_PORT is {value!r}; it must be a number from 1 to 65535")
         if value:
             ports[name] = int(value)

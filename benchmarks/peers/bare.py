@@ -24,7 +24,9 @@ def main(data_root: str, suite: str, mlflow_url: str) -> None:
         return result
 
     with tempfile.TemporaryDirectory() as folder:
-        model, predictions, report = (str(Path(folder) / name) for name in ("model.pkl", "scored.parquet", "drift.html"))
+        model, predictions, report = (
+            str(Path(folder) / name) for name in ("model.pkl", "scored.parquet", "drift.html")
+        )
         timed("validate", lambda: steps.validate(data_root, suite))
         timed("train", lambda: steps.train(data_root, model))
         metrics = timed("evaluate", lambda: steps.evaluate(data_root, model))

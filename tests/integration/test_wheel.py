@@ -40,7 +40,17 @@ def bare_airflow(distributions: Path, tmp_path_factory: pytest.TempPathFactory) 
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join(pin.strip() for pin in pins))
     wheel = next(distributions.glob("*.whl"))
-    command = [str(UV), "pip", "install", "--quiet", "--python", str(python), "--constraint", str(constraints), str(wheel)]
+    command = [
+        str(UV),
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        str(python),
+        "--constraint",
+        str(constraints),
+        str(wheel),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=600)
     return python
 
@@ -72,7 +82,11 @@ print(json.dumps({"dags": sorted(bag.dags), "errors": bag.import_errors, "instal
 
     done = subprocess.run(
         [str(bare_airflow), "-c", code, str(PROJECT / "dags"), ",".join(ML_LIBRARIES)],
-        capture_output=True, text=True, env=environment, timeout=180, check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=180,
+        check=False,
     )
 
     assert done.returncode == 0, done.stderr
