@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,6 @@ globals().update(airflow_dags(__file__))
 def airflow() -> Iterator[Path]:
     """Airflow's database, and a team's project with three months of data; removed at the end."""
     (TEAM / "include" / "late_features.py").write_text(FEATURES)
-    (DAGS / "late.yaml").write_text(PIPELINE)
-    (DAGS / "late.py").write_text(DAG_FILE)
     for month in ("2024-01", "2024-02", "2024-03"):
         write_month(month)
     from airflow.utils.db import initdb
@@ -115,15 +113,32 @@ def write_month(month: str, *, rows: int = 200) -> None:
 
 
 @pytest.fixture
-def dags() -> dict[str, Any]:
-    """The DAGs of the team's pipeline, by their ids; a task that fails is not tried again."""
-    from ml_lifecycle.dag_factories import airflow_dags
+def dags() -> Iterator[Callable[..., dict[str, Any]]]:
+    """Makes the DAGs of a model of its own from the team's pipeline with some of its text changed.
 
-    made = dict(airflow_dags(str(DAGS / "late.py")))
-    for dag in made.values():
-        for task in dag.tasks:
-            task.retries = 0
-    return made
+    A task that fails is not tried again.
+    """
+    made: list[Path] = []
+
+    def make(model: str, *changes: tuple[str, str]) -> dict[str, Any]:
+        from ml_lifecycle.dag_factories import airflow_dags
+
+        text = PIPELINE.replace("model: late", f"model: {model}").replace("scored/{{", f"{model}/{{{{")
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        made.extend((DAGS / f"{model}.yaml", DAGS / f"{model}.py"))
+        made[-2].write_text(text)
+        made[-1].write_text(DAG_FILE)
+        dags = dict(airflow_dags(str(made[-1])))
+        for dag in dags.values():
+            for task in dag.tasks:
+                task.retries = 0
+        return dags
+
+    yield make
+    for file in made:
+        file.unlink()
 
 
 @pytest.fixture(autouse=True)

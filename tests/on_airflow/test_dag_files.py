@@ -67,7 +67,9 @@ def test_a_mistake_in_one_yaml_is_shown_and_leaves_other_models_alone(tmp_path: 
         (folder / f"{name}.py").write_text((PROJECT / "dags" / "flight_delays.py").read_text())
     text = (PROJECT / "dags" / "flight_delays.yaml").read_text()
     (folder / "good.yaml").write_text(text)
-    (folder / "bad.yaml").write_text(text.replace("model: flight_delays", "model: bad").replace("window: 3", "windw: 3"))
+    (folder / "bad.yaml").write_text(
+        text.replace("model: flight_delays", "model: bad").replace("window: 3", "windw: 3")
+    )
 
     bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="test")
 
@@ -75,7 +77,9 @@ def test_a_mistake_in_one_yaml_is_shown_and_leaves_other_models_alone(tmp_path: 
     assert "bad.yaml:" in shown
     assert "data.windw" in shown
     assert "did you mean 'window'" in shown or "window" in shown
-    assert sorted(bag.dags) == [f"flight_delays_{name}" for name in ("monitor", "release", "rollback", "score", "train")]
+    assert sorted(bag.dags) == [
+        f"flight_delays_{name}" for name in ("monitor", "release", "rollback", "score", "train")
+    ]
 
 
 def test_a_dag_file_without_its_yaml_says_what_is_missing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
@@ -15,11 +16,10 @@ from ml_lifecycle.links import MlflowVersionLink, remember_version
 from ml_lifecycle.operators.base import parse, plain_errors, resolved_request
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from airflow.sdk import Context
 
-    from ml_lifecycle.stages.approval import ApprovalJob, Question
+    from ml_lifecycle.stages.approval import Question
+    from ml_lifecycle.stages.runner import Tools
 
 REASON = "Why; kept with the decision."
 
@@ -78,7 +78,9 @@ class ApproveModelOperator(HITLOperator):
 
         with plain_errors(self.log):
             tools = tools_for(context)
-            job = self._job(context)
+            request = resolved_request(context, tools, model=self.model, stream="release", handed=self.request)
+            values = {"required": self.required, "approvers": self.approvers, "expires_after": self.expires_after}
+            job = parse(approval.ApprovalJob, {"request": request, **values}, task_id=self.task_id)
             runner.verify(job, tools)
             question = approval.pose(job, tools)
             if question is None:
@@ -87,7 +89,7 @@ class ApproveModelOperator(HITLOperator):
         if question.decision is not None:
             self.log.info("Decided already: %s by %s", question.decision.outcome, question.decision.decided_by)
             return question.decision.to_xcom()
-        return self._ask(context, question, job.expires_after)
+        return self._ask(context, question, tools)
 
     def execute_complete(  # type: ignore[override]  # what was asked comes back with the answer
         self, context: Context, event: Mapping[str, Any], question: Mapping[str, Any]
@@ -106,25 +108,26 @@ class ApproveModelOperator(HITLOperator):
             except ApprovalRefusedError as refused:
                 # The form keeps its first text, so the log is where the reason can be read.
                 self.log.warning("The answer of %s does not count: %s. Asking again.", person, refused)
-        return self._ask(context, asked, self._job(context).expires_after)
+        return self._ask(context, asked, tools)
 
-    def _job(self, context: Context) -> ApprovalJob:
-        from ml_lifecycle.stages.approval import ApprovalJob
-
-        request = resolved_request(context, tools_for(context), model=self.model, stream="release", handed=self.request)
-        values = {"required": self.required, "approvers": self.approvers, "expires_after": self.expires_after}
-        return parse(ApprovalJob, {"request": request, **values}, task_id=self.task_id)
-
-    def _ask(self, context: Context, question: Question, patience: timedelta) -> dict[str, Any]:
+    def _ask(self, context: Context, question: Question, tools: Tools) -> dict[str, Any]:
         self.subject, self.body = question.subject, question.body
         self.options = [question.approve, question.reject]
-        self.response_timeout = patience
+        self.response_timeout = _patience(question, tools)
         try:
             super().execute(context)
         except TaskAwaitingInput as parked:
             parked.kwargs = {"question": question.to_xcom()}
             raise
         raise AssertionError("HITLOperator parks the task")
+
+
+def _patience(question: Question, tools: Tools) -> timedelta | None:
+    """How long the question stays open: asking again extends nothing."""
+    asked = tools.ledger.asked(question.ask.ask_id)
+    if asked is None or asked.expires_at is None:
+        return None
+    return max(asked.expires_at - tools.clock(), timedelta(seconds=1))
 
 
 def _answer(event: Mapping[str, Any], question: Question, patience: str | float) -> tuple[str, str]:
