@@ -7,14 +7,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import requests
+
 from ml_lifecycle.backends.tracking.local import LocalTracking
 from ml_lifecycle.backends.tracking.mlflow import MlflowTracking
 from ml_lifecycle.core.errors import LifecycleError, ServiceRefusedError, ServiceUnavailableError
@@ -302,6 +306,77 @@ def test_a_run_and_a_version_have_a_page(mlflow_url: str, name: str, package: Pa
     assert run.url.startswith("https://mlflow.example.com/#/experiments/")
     assert run.url.endswith(f"/runs/{run.run_id}")
     assert version.url == f"https://mlflow.example.com/#/models/{name}/versions/1"
+
+
+class Unreliable(BaseHTTPRequestHandler):
+    """Hands requests on, and loses the first replies to what creates something."""
+
+    target = ""
+    lost: ClassVar[dict[str, int]] = {}
+
+    def relay(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {"Content-Type": self.headers.get("Content-Type", "application/json")}
+        answer = requests.request(self.command, f"{self.target}{self.path}", data=body, headers=headers, timeout=30)
+        if self.path.endswith("/create") and self.lost.setdefault(self.path, 0) == 0:
+            self.lost[self.path] += 1
+            self.close_connection = True
+            return
+        self.send_response(answer.status_code)
+        self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    do_GET = do_POST = do_PUT = do_DELETE = relay  # noqa: N815  # the names that http.server looks for
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name that http.server uses
+        """Stay silent."""
+
+
+@pytest.mark.integration
+def test_a_lost_reply_makes_no_second_run_and_no_second_version(mlflow_url: str, name: str, package: Path) -> None:
+    lost: dict[str, int] = {}
+    handler = type("Relay", (Unreliable,), {"target": mlflow_url, "lost": lost})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as relay:
+        threading.Thread(target=relay.serve_forever, daemon=True).start()
+        tracker = MlflowTracking(f"http://127.0.0.1:{relay.server_port}", deadline_s=30)
+
+        run = tracker.ensure_run(name, KEY, name="one", tags={})
+        uri = tracker.upload(run.run_id, package, "model")
+        version = tracker.ensure_version(name, training_key=KEY, uri=uri, run_id=run.run_id, tags={})
+        relay.shutdown()
+
+    direct = MlflowTracking(mlflow_url)
+    experiment_id = direct._ensure_experiment(name, direct._deadline())
+    assert sorted(path.rpartition("mlflow/")[2] for path in lost) == [
+        "experiments/create",
+        "model-versions/create",
+        "registered-models/create",
+        "runs/create",
+    ]
+    assert len(direct._runs_by_key(experiment_id, KEY, direct._deadline())) == 1
+    assert version.version == 1
+    assert direct.version(name, 2) is None
+
+
+@pytest.mark.integration
+def test_a_metric_logged_twice_leaves_one_point(mlflow_url: str, name: str) -> None:
+    tracker = MlflowTracking(mlflow_url)
+    run = tracker.ensure_run(name, KEY, name="one", tags={})
+
+    for value in (0.7, 0.7, 0.6):
+        tracker.log(run.run_id, metrics={"auc": value})
+
+    query = {"run_id": run.run_id, "metric_key": "auc"}
+    points = tracker._get("metrics/get-history", query, tracker._deadline())["metrics"]
+    assert [point["value"] for point in points] == [0.7, 0.6]
+
+
+@pytest.mark.integration
+def test_what_is_no_mlflow_is_named(mlflow_url: str) -> None:
+    with pytest.raises(ServiceRefusedError, match=r"not MLflow's API|refused"):
+        MlflowTracking(f"{mlflow_url}/nowhere").newest_version("flights")
 
 
 def test_a_server_that_is_down_is_given_up_at_the_deadline() -> None:

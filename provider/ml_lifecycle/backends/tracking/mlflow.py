@@ -6,6 +6,7 @@ twice when a reply is lost. Here each call has a deadline, and what creates some
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ _DESCRIPTION_LENGTH: Final = 5000
 _BATCH: Final = 100
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _UNAUTHORISED: Final = frozenset({401, 403})
+_COMMIT: Final = re.compile("[0-9a-f]{40,64}")
 _ABSENT: Final = frozenset({"RESOURCE_DOES_NOT_EXIST"})
 
 
@@ -101,7 +103,7 @@ class MlflowTracking(Tracking, Registry):
             return found[0] if found else None
 
         def make() -> None:
-            given = _pairs({**tags, KEY: key, "mlflow.runName": name})
+            given = _pairs({**tags, **_for_the_page(tags), KEY: key, "mlflow.runName": name})
             started = {"start_time": int(time.time() * 1000), "run_name": name, "tags": given}
             made = self._post("runs/create", {"experiment_id": experiment_id, **started}, deadline, repeat=False)
             self._drop_run_unless_first(made["run"]["info"]["run_id"], experiment_id, key, deadline)
@@ -530,6 +532,18 @@ def _json(response: Any) -> dict[str, Any]:
             way_out="check the address: it names the server itself, not a page of it",
         )
     return answer
+
+
+def _for_the_page(tags: Mapping[str, str]) -> dict[str, str]:
+    """What MLflow's own columns show: user, source and commit."""
+    commit = tags.get("ml_lifecycle.code_version", "").removesuffix("-dirty")
+    shown = {
+        "mlflow.user": tags.get("ml_lifecycle.requester", ""),
+        "mlflow.source.name": tags.get("ml_lifecycle.run", ""),
+        "mlflow.source.type": "JOB",
+        "mlflow.source.git.commit": commit if _COMMIT.fullmatch(commit) else "",
+    }
+    return {name: value for name, value in shown.items() if value}
 
 
 def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
