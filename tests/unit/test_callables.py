@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+
 from ml_lifecycle.backends.callables import callable_digest, load_callable
 from ml_lifecycle.core.errors import CallableNotFoundError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ml_lifecycle.core.contracts import (
     ChampionResult,
     Columns,

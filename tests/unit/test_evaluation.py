@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd  # noqa: TID253  # no DAG file imports a test
 import pytest
+
 from ml_lifecycle.backends.files import file_digest
 from ml_lifecycle.backends.models.metrics import measure
 from ml_lifecycle.backends.tracking.local import LocalTracking
@@ -16,7 +17,6 @@ from ml_lifecycle.core.errors import ChampionError, ColumnError, DigestMismatchE
 from ml_lifecycle.stages.champion import champion_of, load_trained
 from ml_lifecycle.stages.evaluation import EvaluationJob, RegistrationJob, describe, evaluate, register
 from ml_lifecycle.stages.runner import Tools
-
 from tests.fakes.small_model import dataset, judged, registered, released, request, rows, trained, with_project
 
 VERSUS = GateRule(metric="roc_auc", versus="champion", margin=0.05)

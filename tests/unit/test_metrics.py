@@ -10,9 +10,10 @@ import numpy as np  # noqa: TID253  # no DAG file imports a test
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats  # noqa: TID253  # no DAG file imports a test
+
 from ml_lifecycle.backends.models.metrics import measure, paired_difference, roc_curve
 from ml_lifecycle.core.errors import UnknownBackendError
-from scipy import stats  # noqa: TID253  # no DAG file imports a test
 
 
 def wins(positive: float, negative: float) -> float:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pandas as pd  # noqa: TID253  # no DAG file imports a test
 import pytest
+
 from ml_lifecycle.core.contracts import ScoredPartition, Source
 from ml_lifecycle.core.errors import ChampionError, DataError, LifecycleError, PartitionMissingError, RequestError
 from ml_lifecycle.stages.champion import load_trained
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.scoring import ScoringJob, score, score_with
 from ml_lifecycle.stages.training import build_inputs
-
 from tests.fakes.small_model import COLUMNS, FEATURES, dataset, released, request, rows, trained, weather, with_project
 
 

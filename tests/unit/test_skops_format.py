@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np  # noqa: TID253  # no DAG file imports a test
 import pandas as pd  # noqa: TID253  # as above
 import pytest
+
 from ml_lifecycle.backends.models.base import PackageInfo
 from ml_lifecycle.backends.models.skops import CATEGORY, MODEL_FILE, NUMBER, SkopsFormat
 from ml_lifecycle.core.errors import UntrustedModelError

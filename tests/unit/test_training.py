@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np  # noqa: TID253  # no DAG file imports a test
 import pandas as pd  # noqa: TID253  # as above
 import pytest
+
 from ml_lifecycle.backends.files import digest_of_folder
 from ml_lifecycle.backends.tracking.local import LocalTracking
 from ml_lifecycle.core.contracts import Columns, HoldoutSpec, ValidationReport, Verdict
@@ -24,7 +25,6 @@ from ml_lifecycle.core.errors import (
 from ml_lifecycle.stages.champion import load_trained
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.training import build_inputs, code_version, installed_distributions, split, train
-
 from tests.fakes.small_model import COLUMNS, FEATURES, dataset, request, rows, training_job, with_project
 
 
