@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ Result = TypeVar("Result")
 WAIT_S = 30
 """How long a writer waits for another one."""
 _TRIES = 5
+_PAUSE_S = 0.02
 _WRITES = "ml_lifecycle_writes"
 
 
@@ -122,7 +125,7 @@ class Database:
         from sqlalchemy.exc import IntegrityError
 
         if self._is_sqlite:
-            self._prepare_file()
+            self._prepare_file(Path(str(self._url.database)))
         if not self._look(self._is_current):
             try:
                 self._transact(self._make_tables, "schema")
@@ -134,16 +137,35 @@ class Database:
         with self._translated(), self._engine.connect() as connection:
             return work(Transaction(connection))
 
-    def _prepare_file(self) -> None:
-        folder = Path(str(self._url.database)).parent
+    def _prepare_file(self, file: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LedgerError(
-                f"the folder {str(folder)!r} cannot be made: {error.strerror}",
+                f"the folder {str(file.parent)!r} cannot be made: {error.strerror}",
                 where=self.where,
                 way_out="name a file in a folder that this user may write",
             ) from None
+        with self._translated():
+            self._patiently(self._keep_a_log)
+
+    def _keep_a_log(self) -> None:
+        """A write-ahead log lets readers read while somebody writes; the file remembers it."""
+        with self._engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            if driver is not None:
+                driver.execute("PRAGMA journal_mode=WAL").close()
+
+    def _patiently(self, work: Callable[[], None]) -> None:
+        """SQLite's own patience does not cover the switch to the log, which several first users may try at once."""
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                return work()
+            except sqlite3.OperationalError as error:  # noqa: PERF203  # as in write
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE_S)
 
     def _is_current(self, transaction: Transaction) -> bool:
         from sqlalchemy import inspect
@@ -213,13 +235,13 @@ class Database:
             yield
         except IntegrityError:
             raise
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, sqlite3.OperationalError) as error:
             raise ServiceUnavailableError(
                 f"the ledger's database did not do its work: {self._safe(error)}",
                 where=self.where,
                 way_out="check that it runs, can be reached and may be written",
             ) from None
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.DatabaseError) as error:
             raise LedgerError(f"the ledger cannot be used: {self._safe(error)}", where=self.where) from None
 
     def _safe(self, error: Exception) -> str:
@@ -257,7 +279,7 @@ def _table(name: str) -> Table:
 
 def _configure(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver would begin transactions by itself, and not IMMEDIATE
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
