@@ -261,10 +261,19 @@ def test_the_features_never_see_the_target(tools: Tools) -> None:
         build_inputs(dataset(tools), FEATURES, tools)
 
 
+def test_what_arrived_with_the_labels_is_kept_from_the_model_too(tools: Tools) -> None:
+    found = dataset(tools).model_copy(update={"label_columns": ("late", "distance")})
+
+    inputs = build_inputs(found, None, tools)
+
+    assert "distance" in inputs.rows.columns
+    assert {"late", "distance"}.isdisjoint(inputs.features.columns)
+
+
 def test_features_that_hold_the_targets_name_are_refused(tools: Tools) -> None:
     write_features(tools, "def build(rows, weather):\n    return rows[['distance']].assign(late=1)\n")
 
-    with pytest.raises(ColumnError, match="hold the target 'late'"):
+    with pytest.raises(ColumnError, match="hold 'late', which arrives with the target"):
         build_inputs(dataset(tools), FEATURES, tools)
 
 

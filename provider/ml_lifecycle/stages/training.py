@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -134,8 +134,8 @@ def _note_failure(run_id: str, error: LifecycleError, tools: Tools) -> None:
 def build_inputs(dataset: DatasetRef, features: str | None, tools: Tools) -> Inputs:
     """Read a dataset, its bytes checked against its fingerprint, and make the model's input from it.
 
-    The features callable gets the rows without the target, and each related table by its name. Without one, all
-    columns but key, time and target are the input.
+    The features callable gets the rows without the target and whatever arrived with it, and each related table by its
+    name. Without one, all columns but key, time and those are the input.
 
     :raises TrainingError: the team's callable raised, or returned no table.
     :raises ColumnError: its result is not aligned with the rows, has no column, or holds the target.
@@ -148,11 +148,12 @@ def build_inputs(dataset: DatasetRef, features: str | None, tools: Tools) -> Inp
     if rows.empty:
         raise NoRowsError("the dataset has no rows", where=dataset.uri, way_out="look at what its drop rules leave")
     columns = dataset.columns
-    known = rows.drop(columns=[name for name in (columns.target,) if name in rows.columns])
+    answers = {columns.target, *dataset.label_columns}
+    known = rows.drop(columns=[name for name in rows.columns if name in answers])
     if features is None:
         return Inputs(rows, known.drop(columns=[name for name in (columns.key, columns.time) if name in known.columns]))
     build = load_callable(features, tools.project)
-    return Inputs(rows, _checked(_called(build, known, tables, features), rows, columns, features))
+    return Inputs(rows, _checked(_called(build, known, tables, features), rows, answers, features))
 
 
 def _called(build: Callable[..., Any], rows: pd.DataFrame, related: Mapping[str, pd.DataFrame], where: str) -> Any:
@@ -179,7 +180,7 @@ def _innermost(error: BaseException, where: str) -> str:
     return where + line
 
 
-def _checked(result: Any, rows: pd.DataFrame, columns: Columns, where: str) -> pd.DataFrame:
+def _checked(result: Any, rows: pd.DataFrame, answers: Collection[str | None], where: str) -> pd.DataFrame:
     import pandas as pd
 
     if not isinstance(result, pd.DataFrame):
@@ -197,9 +198,12 @@ def _checked(result: Any, rows: pd.DataFrame, columns: Columns, where: str) -> p
     twice = sorted({str(name) for name in result.columns[result.columns.duplicated()]})
     if twice:
         raise ColumnError(f"the features hold {', '.join(twice)} twice", where=where, way_out="name columns once")
-    if columns.target in result.columns:
+    leaked = [repr(name) for name in result.columns if name in answers]
+    if leaked:
         raise ColumnError(
-            f"the features hold the target {columns.target!r}", where=where, way_out="leave it out: it is the answer"
+            f"the features hold {', '.join(leaked)}, which arrives with the target",
+            where=where,
+            way_out="leave it out: it is the answer",
         )
     return result
 

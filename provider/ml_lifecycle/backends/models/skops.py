@@ -136,7 +136,7 @@ class SkopsFormat(ModelFormat):
         types = sorted({name for name, _ in _nodes(_schema(data, where=str(folder)))} - {""})
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MODEL_FILE).write_bytes(data)
-        (folder / PACKAGE_FILE).write_text(json.dumps(info.to_xcom(), indent=1, sort_keys=True) + "\n")
+        (folder / PACKAGE_FILE).write_text(json.dumps(info.to_xcom(), indent=1) + "\n")
         for name, text in _mlflow_files(info, types, example).items():
             (folder / name).write_text(text)
 

@@ -516,7 +516,7 @@ def _library_repository(uri: str) -> Any:
     try:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     except ImportError:
-        raise MissingLibraryError("mlflow", "sklearn") from None
+        raise MissingLibraryError("mlflow", "mlflow") from None
     return get_artifact_repository(uri)
 
 
