@@ -131,7 +131,10 @@ class Round:
 
     def _run(self, dag_id: str, **conf: Any) -> dict[str, Any]:
         run_id = self.client.trigger(dag_id, **conf)
-        return self._await(lambda: next((run for run in self._ended(dag_id) if run["dag_run_id"] == run_id), None))
+        run: dict[str, Any] = self._await(
+            lambda: next((run for run in self._ended(dag_id) if run["dag_run_id"] == run_id), None)
+        )
+        return run
 
     def _ended(self, dag_id: str) -> list[dict[str, Any]]:
         runs = self.client.runs(dag_id)
