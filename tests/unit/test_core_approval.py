@@ -143,7 +143,7 @@ def test_policy_decides_only_on_a_pass_and_only_where_it_may(required: Any, verd
 def test_it_says_what_replaces_what_who_asked_and_until_when() -> None:
     text = told(champion=Portrait(1, "a" * 64), requested_by="bob", reason="drift in dep_delay", expires_at=NOON)
 
-    assert "**flights version 2** (`3f9a2c1b`) replaces version 1 in **prod**. Gate: **✅ pass**." in text
+    assert "**flights version 2** (`3f9a2c1b`) replaces version 1 in **prod**. Gate: **pass**." in text
     assert "Asked for by bob: drift in dep_delay." in text
     assert "Answer before **2026-03-01 12:00 UTC**; no answer is a no." in text
 
@@ -154,6 +154,23 @@ def test_a_first_release_says_so() -> None:
     assert "would be the first champion" in text
     assert "| data partitions | 2013-01, 2013-02 |" in text
     assert "Asked for by the schedule or an event: no reason was given." in text
+
+
+def test_slices_are_shown_by_the_metric_that_the_gate_looks_at_first() -> None:
+    both = {"brier": Metric(value=0.2, rows=50), "roc_auc": Metric(value=0.7, rows=50)}
+    evaluation = judged().evaluation.model_copy(update={"metrics": both, "slices": {"origin": {"JFK": both}}})
+    check = GateCheck(rule="roc_auc at least 0.6", verdict=Verdict.PASS, observed=0.7)
+
+    text = told(gate=judged().model_copy(update={"evaluation": evaluation, "checks": (check,)}))
+
+    assert "| origin | roc_auc | Rows |" in text
+    assert "| JFK | 0.7000 | 50 |" in text
+
+
+def test_a_commit_is_shown_by_its_first_digits() -> None:
+    text = told(candidate=Portrait(2, "b" * 64, None, {"code_version": "1234567890ab" + "c" * 28 + "-dirty"}))
+
+    assert "| code version | 1234567890ab-dirty |" in text
 
 
 def test_only_what_changed_since_the_champion_is_a_row() -> None:
@@ -178,8 +195,8 @@ def test_failed_checks_stand_first_with_what_was_observed_and_bounds() -> None:
     lines = told(gate=gate).splitlines()
 
     first = lines.index("### Gate") + 4
-    assert lines[first] == "| roc_auc versus champion | ❔ inconclusive | 0.0100 | -0.0200 to 0.0400 |  |"
-    assert "✅ pass" in lines[first + 1]
+    assert lines[first] == "| roc_auc versus champion | **inconclusive** | 0.0100 | -0.0200 to 0.0400 |  |"
+    assert "| pass |" in lines[first + 1]
 
 
 def test_metrics_stand_beside_the_champion_with_the_bounds_of_their_difference() -> None:
@@ -198,14 +215,16 @@ def test_metrics_stand_beside_the_champion_with_the_bounds_of_their_difference()
 
 
 def test_the_worst_slices_stand_first_and_unknown_ones_are_counted() -> None:
-    values = {name: Metric(value=0.5 + index / 100, rows=10) for index, name in enumerate("FEDCBA")}
-    values["Z"] = Metric(value=None, rows=1)
+    values = {name: Metric(value=0.5 + index / 100, rows=100) for index, name in enumerate("FEDCBA")}
+    values["Z"] = Metric(value=None, rows=30)
+    values["Y"] = Metric(value=0.1, rows=29)
 
     text = told(gate=judged(origin=values))
 
-    assert "### Worst 5 of 7 by origin" in text
-    assert [line[2] for line in text.splitlines() if line.endswith("| 10 |")] == ["F", "E", "D", "C", "B"]
-    assert "Not measurable: 1 of 7." in text
+    assert "### Worst 5 of 8 by origin" in text
+    assert [line[2] for line in text.splitlines() if line.endswith("| 100 |")] == ["F", "E", "D", "C", "B"]
+    assert "Not measurable: 1 of 8." in text
+    assert "Not shown: 1 with fewer than 30 rows." in text
 
 
 def test_without_a_gate_decision_it_warns() -> None:
@@ -255,9 +274,9 @@ def test_no_value_breaks_out_of_its_cell(value: object, shown: str) -> None:
 
 
 def test_a_hostile_slice_name_stays_one_row() -> None:
-    text = told(gate=judged(origin={"a|b\n| <script>": Metric(value=0.5, rows=3)}))
+    text = told(gate=judged(origin={"a|b\n| <script>": Metric(value=0.5, rows=30)}))
 
-    assert "| a\\|b \\| &lt;script&gt; | 0.5000 | 3 |" in text
+    assert "| a\\|b \\| &lt;script&gt; | 0.5000 | 30 |" in text
 
 
 def test_what_was_not_measured_is_a_dash() -> None:

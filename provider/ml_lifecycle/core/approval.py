@@ -17,12 +17,14 @@ POLICY = "policy"
 """Who decides where policy itself does; no person's answer counts under this name."""
 REJECT = "Reject"
 SHOWN_SLICES = 5
+TELLING_ROWS = 30
+"""A slice with fewer rows says more about chance than about the model."""
 SHOWN_CHECKS = 40
 _LONGEST = 160
 """Characters of a value that are shown; a longer one ends in an ellipsis."""
 _Z_95 = 1.959964
 """Two-sided 95% of a normal distribution."""
-_MARKS = {Verdict.PASS: "✅ pass", Verdict.FAIL: "❌ fail", Verdict.INCONCLUSIVE: "❔ inconclusive"}
+_MARKS = {Verdict.PASS: "pass", Verdict.FAIL: "**fail**", Verdict.INCONCLUSIVE: "**inconclusive**"}
 _NOTHING = "–"  # noqa: RUF001  # a dash marks what is not known
 
 
@@ -115,7 +117,7 @@ def body(briefing: Briefing) -> str:
         parts.append("### Gate\n\nThe ledger holds no gate decision about this version. **Do not approve it.**")
     else:
         evaluation = briefing.gate.evaluation
-        parts += [_checks(briefing.gate.checks), _metrics(evaluation), _slices(evaluation)]
+        parts += [_checks(briefing.gate.checks), _metrics(evaluation), _slices(briefing.gate)]
     parts += [briefing.data_checks and f"### Data checks\n\n{briefing.data_checks}", _links(briefing.links)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -141,7 +143,7 @@ def _opening(briefing: Briefing) -> str:
     what = f"**{cell(briefing.model)} version {candidate.version}** (`{short(candidate.digest)}`) {replaces}"
     person = cell(briefing.requested_by) if briefing.requested_by else "the schedule or an event"
     why = cell(briefing.reason) if briefing.reason else "no reason was given"
-    lines = [f"{what} in **{cell(briefing.environment)}**. Gate: **{_MARKS[briefing.verdict]}**."]
+    lines = [f"{what} in **{cell(briefing.environment)}**. Gate: **{briefing.verdict.value}**."]
     lines += ["", f"Asked for by {person}: {why}."]
     if briefing.expires_at is not None:
         expiry = briefing.expires_at.astimezone(timezone.utc)
@@ -177,8 +179,13 @@ def _described(portrait: Portrait | None) -> dict[str, str]:
         found["data partitions"] = cell(", ".join(dataset.partitions) or _NOTHING)
         found["data rows"] = f"{dataset.rows:,}"
         found["data fingerprint"] = f"`{short(dataset.fingerprint)}`"
-    found |= {name.replace("_", " "): cell(value) for name, value in portrait.facts.items() if value}
+    found |= {name.replace("_", " "): cell(_shortened(value)) for name, value in portrait.facts.items() if value}
     return found | {name: cell(value) for name, value in sorted(portrait.hyperparameters.items())}
+
+
+def _shortened(value: str) -> str:
+    """Digests and commits to as many digits as a person compares."""
+    return re.sub(r"\b[0-9a-f]{40,64}\b", lambda found: found[0][:12], value)
 
 
 def _checks(checks: Sequence[GateCheck]) -> str:
@@ -228,22 +235,32 @@ def _difference(difference: Difference | None) -> tuple[str, str]:
     return f"{difference.estimate:+.4f}", f"{difference.estimate - reach:+.4f} to {difference.estimate + reach:+.4f}"
 
 
-def _slices(evaluation: Evaluation) -> str:
-    name = next(iter(evaluation.metrics), None)
-    if name is None or not evaluation.slices:
+def _slices(gate: GateDecision) -> str:
+    name = _judged_metric(gate)
+    if name is None:
         return ""
-    parts = [part for column, values in evaluation.slices.items() if (part := _slice(column, name, values))]
+    parts = [part for column, values in gate.evaluation.slices.items() if (part := _slice(column, name, values))]
     return "\n\n".join(parts)
+
+
+def _judged_metric(gate: GateDecision) -> str | None:
+    """The metric that the gate looks at first, else any."""
+    judged = (check.rule.split(" ", 1)[0] for check in gate.checks)
+    metrics = gate.evaluation.metrics
+    return next((name for name in (*judged, *metrics) if name in metrics), None)
 
 
 def _slice(column: str, name: str, values: Mapping[str, Mapping[str, Metric]]) -> str:
     found = {value: metrics[name] for value, metrics in values.items() if name in metrics}
-    worst = list(_worst_first(found, better=HIGHER_IS_BETTER.get(name, True)))[:SHOWN_SLICES]
+    telling = {value: metric for value, metric in found.items() if metric.rows >= TELLING_ROWS}
+    worst = list(_worst_first(telling, better=HIGHER_IS_BETTER.get(name, True)))[:SHOWN_SLICES]
     rows = [(cell(value), number(metric.value), f"{metric.rows:,}") for value, metric in worst]
-    unknown = sum(metric.value is None for metric in found.values())
-    note = f"\n\nNot measurable: {unknown} of {len(found)}." if unknown else ""
+    small = len(found) - len(telling)
+    unknown = sum(metric.value is None for metric in telling.values())
+    notes = [f"Not shown: {small} with fewer than {TELLING_ROWS} rows."] if small else []
+    notes += [f"Not measurable: {unknown} of {len(found)}."] if unknown else []
     title = f"Worst {len(rows)} of {len(found)} by {cell(column)}"
-    return _table(title, (cell(column), cell(name), "Rows"), rows) + note if rows else ""
+    return "\n\n".join([_table(title, (cell(column), cell(name), "Rows"), rows), *notes]) if rows else ""
 
 
 def _worst_first(values: Mapping[str, Metric], *, better: bool) -> Iterator[tuple[str, Metric]]:
