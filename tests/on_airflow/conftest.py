@@ -30,6 +30,7 @@ os.environ.update(
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{HOME / 'airflow.db'}",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of sixty-four bytes, as long as the hash that it goes into",
         "AIRFLOW__API__BASE_URL": "http://airflow.example.com",
         "AIRFLOW__ML_LIFECYCLE__DATA_ROOT": str(DATA_ROOT),
         "AIRFLOW__ML_LIFECYCLE__ENVIRONMENT": "test",
