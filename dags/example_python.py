@@ -61,9 +61,7 @@ with DAG(
     decision = EvaluationGateOperator(
         task_id="gate", model=MODEL, evaluation=evaluation.output, rules=[{"metric": "roc_auc", "at_least": 0.55}]
     )
-    version = RegisterModelOperator(
-        task_id="register", model=MODEL, decision=decision.output, validation=report.output
-    )
+    version = RegisterModelOperator(task_id="register", model=MODEL, decision=decision.output, validation=report.output)
     approval = ApproveModelOperator(task_id="approve", model=MODEL, expires_after="P1D")
     deployed = DeployModelOperator(task_id="deploy", model=MODEL, decision=approval.output)
 

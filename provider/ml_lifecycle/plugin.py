@@ -61,8 +61,12 @@ def reports_app() -> FastAPI:
         if file is None:
             raise HTTPException(404, f"DAG {dag_id!r} has no such report")
         kind = TYPES.get(file.suffix)
-        download = {} if kind else {"filename": file.name}
-        return FileResponse(file, media_type=kind or "application/octet-stream", headers=HEADERS, **download)
+        return FileResponse(
+            file,
+            media_type=kind or "application/octet-stream",
+            headers=HEADERS,
+            filename=None if kind else file.name,
+        )
 
     return app
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
+
 def states(run: Any) -> dict[str, str]:
     """The state of each task of a run, by its id."""
     return {task.task_id: str(getattr(task.state, "value", task.state)) for task in run.get_task_instances()}

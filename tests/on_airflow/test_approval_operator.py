@@ -48,7 +48,7 @@ class Release:
             "responded_by_user": {"id": "7", "name": by} if by else None,
             "timedout": by is None,
         }
-        return task.execute_complete(context_of(task), event=event, **parked.kwargs)
+        return task.execute_complete(context_of(task), event=event, **(parked.kwargs or {}))
 
     def ledger(self) -> Any:
         """The ledger of this deployment."""
@@ -128,7 +128,7 @@ def test_a_time_out_is_never_an_approval(release: Release) -> None:
     task = release.task("approve")
 
     with pytest.raises(AirflowFailException, match="a time-out is never an approval"):
-        task.execute_complete(context_of(task), event=event, **parked.kwargs)
+        task.execute_complete(context_of(task), event=event, **(parked.kwargs or {}))
     with pytest.raises(AirflowFailException, match="a time-out is never an approval"):
         release.answer(parked, release.form["options"][0], by=None)
 

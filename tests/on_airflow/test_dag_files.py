@@ -13,8 +13,8 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 FILES = sorted((PROJECT / "dags").glob("*.py"))
 HEAVY = (
-    "boto3", "evidently", "great_expectations", "matplotlib", "mlflow", "numpy", "pandas", "pyarrow", "scipy", "sklearn",
-    "skops",
+    "boto3", "evidently", "great_expectations", "matplotlib", "mlflow", "numpy", "pandas", "pyarrow", "scipy",
+    "sklearn", "skops",
 )  # fmt: skip
 PARSE = """
 import json, runpy, sys, time

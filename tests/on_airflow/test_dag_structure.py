@@ -38,6 +38,7 @@ def runs(dag: Any, count: int = 10) -> list[str]:
         info = scheduled.next_dagrun_info(last_automated_run_info=interval)
         if info is None:
             return found
+        assert info.data_interval is not None
         interval = info
         found.append(f"{info.data_interval.start:%Y-%m-%d}")
     return found

@@ -55,9 +55,7 @@ def test_a_time_out_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, val
         MlflowHook("slow").get_conn()
 
 
-def test_a_folder_serves_as_the_tracking_server_of_one_machine(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_folder_serves_as_the_tracking_server_of_one_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     connect(monkeypatch, "folder", conn_type="mlflow", host=f"file://{tmp_path}")
 
     assert MlflowHook("folder").test_connection() == (True, "The tracking server answers")
@@ -122,7 +120,9 @@ def test_sqlite_is_refused_where_tasks_run_on_several_machines(monkeypatch: pyte
         LedgerHook().get_conn()
 
 
-@pytest.mark.parametrize(("option", "value"), [("data_root", "data"), ("project_root", "./team"), ("http_timeout_s", "-1")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("data_root", "data"), ("project_root", "./team"), ("http_timeout_s", "-1")]
+)
 def test_an_option_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, option: str, value: str) -> None:
     monkeypatch.setenv(f"AIRFLOW__ML_LIFECYCLE__{option.upper()}", value)
 

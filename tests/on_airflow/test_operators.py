@@ -30,7 +30,7 @@ LABELS = {"uri": "labels/{{ partition }}.parquet"}
 @pytest.fixture
 def dag(airflow: Path) -> Iterator[DAG]:
     """A DAG of the team's project."""
-    with DAG("alone") as dag:
+    with DAG("alone", schedule=None) as dag:
         dag.fileloc = str(airflow / "team" / "dags" / "alone.py")
         yield dag
 
@@ -77,7 +77,7 @@ def test_a_request_that_was_edited_between_tasks_is_refused(dag: DAG) -> None:
     request = first.execute(context_of(first))
     task = snapshot(partitions=(), request={**request, "requester": "somebody else"})
 
-    with pytest.raises(AirflowFailException, match="request .*is not a result that the ledger knows"):
+    with pytest.raises(AirflowFailException, match=r"request .*is not a result that the ledger knows"):
         task.execute(context_of(task))
 
 

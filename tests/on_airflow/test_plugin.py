@@ -59,8 +59,9 @@ def seen(dags: Callable[..., dict[str, Any]]) -> None:
     from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
 
     dags("seen")
-    DagBundlesManager().sync_bundles_to_db()
-    for bundle in DagBundlesManager().get_all_dag_bundles():
+    manager = DagBundlesManager()  # type: ignore[no-untyped-call]
+    manager.sync_bundles_to_db()
+    for bundle in manager.get_all_dag_bundles():
         bundle.initialize()
         bag = BundleDagBag(dag_folder=bundle.path, bundle_path=bundle.path, bundle_name=bundle.name)
         sync_bag_to_db(bag, bundle.name, bundle.version)

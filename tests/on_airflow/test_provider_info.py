@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import airflow
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from ml_lifecycle.provider_info import get_provider_info
@@ -26,8 +26,8 @@ def test_the_description_has_the_form_that_airflow_asks_for() -> None:
 def test_the_package_is_found_under_the_name_that_it_is_installed_by() -> None:
     name = get_provider_info()["package-name"]
 
-    (found,) = entry_points(group="apache_airflow_provider", name="provider_info").select(value=
-        "ml_lifecycle.provider_info:get_provider_info"
+    (found,) = entry_points(group="apache_airflow_provider", name="provider_info").select(
+        value="ml_lifecycle.provider_info:get_provider_info"
     )
     assert found.dist is not None
     assert found.dist.name == name
@@ -65,7 +65,7 @@ def test_the_defaults_of_the_options_are_those_that_the_code_uses(monkeypatch: p
         used[name] = fallback
         return fallback
 
-    monkeypatch.setattr(settings.conf, "get", get)
+    monkeypatch.setattr("ml_lifecycle.hooks.settings.conf.get", get)
     settings.read_settings()
 
     options = get_provider_info()["config"]["ml_lifecycle"]["options"]
@@ -75,7 +75,7 @@ def test_the_defaults_of_the_options_are_those_that_the_code_uses(monkeypatch: p
 def test_airflow_lists_the_connection_type_with_its_fields() -> None:
     from airflow.providers_manager import ProvidersManager
 
-    manager = ProvidersManager()
+    manager = ProvidersManager()  # type: ignore[no-untyped-call]
 
     assert manager.field_behaviours["mlflow"]["relabeling"]["password"] == "Password or token"
     assert {"extra__mlflow__ui_url", "extra__mlflow__timeout_s"} <= set(manager.connection_form_widgets)

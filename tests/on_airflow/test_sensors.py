@@ -30,7 +30,7 @@ READY = "ml_lifecycle.sensors.data:look_at_partition"
 @pytest.fixture
 def dag(airflow: Path) -> Iterator[DAG]:
     """A DAG of the team's project."""
-    with DAG("waiting") as dag:
+    with DAG("waiting", schedule=None) as dag:
         dag.fileloc = str(airflow / "team" / "dags" / "waiting.py")
         yield dag
 
@@ -95,7 +95,9 @@ def test_the_end_of_a_wait_names_what_was_waited_for_and_what_was_seen_last(dag:
     event = first_event(trigger_of(arguments=arguments, seconds=0))
 
     assert event["status"] == "timeout"
-    with pytest.raises(AirflowSensorTimeout, match=r"waited 60 s for partition 2030-01.*seen last: rows/2030-01.parquet"):
+    with pytest.raises(
+        AirflowSensorTimeout, match=r"waited 60 s for partition 2030-01.*seen last: rows/2030-01.parquet"
+    ):
         sensor.execute_complete(context_of(sensor), event)
 
 
@@ -187,7 +189,7 @@ def decide(sensor: ApprovalSensor, outcome: str) -> None:
         epoch=0,
     )
     tools.ledger.ask(ask, requested_by=None, at=at, expires_at=None)
-    tools.ledger.decide(Decision(ask=ask, outcome=outcome, decided_by="approver", reason="why", decided_at=at))  # type: ignore[arg-type]
+    tools.ledger.decide(Decision(ask=ask, outcome=outcome, decided_by="approver", reason="why", decided_at=at))
 
 
 def test_a_decision_is_found_whichever_way_it_came(dag: DAG) -> None:

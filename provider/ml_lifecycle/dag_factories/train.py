@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, AssetOrTimeSchedule, Param
 
@@ -106,11 +106,12 @@ def _dag(pipeline: Pipeline) -> DAG:
 
 def _field(name: str, spec: Hyperparameter) -> Param:
     kind = JSON_TYPES.get(type(spec.value))
-    bounds = {"minimum": spec.low, "maximum": spec.high}
+    bounds: dict[str, Any] = {"minimum": spec.low, "maximum": spec.high}
+    schema = {key: value for key, value in bounds.items() if value is not None}
     return Param(
         None,
         type=["null", kind] if kind else ["null", *JSON_TYPES.values()],
         title=name,
         description=f"{spec.help} Left empty: {spec.value}.".strip(),
-        **{key: value for key, value in bounds.items() if value is not None},
+        **schema,
     )

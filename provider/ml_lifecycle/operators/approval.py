@@ -11,9 +11,10 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 
 from ml_lifecycle.core.errors import ApprovalRefusedError, LedgerError
+from ml_lifecycle.hooks.tasks import Handed, parse, plain_errors
 from ml_lifecycle.hooks.tools import tools_for
 from ml_lifecycle.links import MlflowVersionLink, remember_version
-from ml_lifecycle.operators.base import parse, plain_errors, resolved_request
+from ml_lifecycle.operators.base import resolved_request
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -48,7 +49,7 @@ class ApproveModelOperator(HITLOperator):
         self,
         *,
         model: str,
-        request: dict[str, Any] | None = None,
+        request: Handed | None = None,
         required: str = "always",
         approvers: Sequence[str] = (),
         expires_after: str | float = "P3D",

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
-from pydantic import ValidationError
 
 from ml_lifecycle.core.contracts import Contract, RunRequest, Stream
-from ml_lifecycle.core.errors import ConfigurationError, LifecycleError, PassingError, RequestError
+from ml_lifecycle.core.errors import RequestError
+from ml_lifecycle.hooks.tasks import Handed, Job, parse, plain_errors
 from ml_lifecycle.hooks.tools import tools_for
 
 if TYPE_CHECKING:
-    import logging
-
     from airflow.sdk import Context
 
     from ml_lifecycle.stages.runner import Tools
 
-Job = TypeVar("Job", bound=Contract)
 Result = TypeVar("Result", bound="Contract | None")
 
 TRIGGERS = {"scheduled": "scheduled", "backfill": "backfill", "asset_triggered": "asset"}
@@ -44,7 +39,7 @@ class LifecycleOperator(BaseOperator):
     stream: Stream = "train"
 
     def __init__(
-        self, *, model: str, request: dict[str, Any] | None = None, partition: str | None = None, **kwargs: Any
+        self, *, model: str, request: Handed | None = None, partition: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.model = model
@@ -81,43 +76,13 @@ class LifecycleOperator(BaseOperator):
         return runner.run(stage, job, tools, model=self.model)  # type: ignore[type-var]
 
 
-@contextmanager
-def plain_errors(log: logging.Logger) -> Iterator[None]:
-    """Turn an error that a person has to mend into one clear line and a failure that is not retried."""
-    try:
-        yield
-    except PassingError:
-        raise
-    except LifecycleError as error:
-        text = str(error)
-        log.error(text)  # noqa: TRY400  # the text says what, where and the way out; a traceback would bury it
-        raise AirflowFailException(text) from None
-
-
-def parse(kind: type[Job], values: Mapping[str, Any], *, task_id: str) -> Job:
-    """A job out of plain JSON values.
-
-    :raises ConfigurationError: a value is missing or is not what the job takes; all of them are named.
-    """
-    try:
-        return kind.model_validate(dict(values))
-    except ValidationError as error:
-        mistakes = "; ".join(
-            f"{'.'.join(str(part) for part in mistake['loc']) or kind.__name__}: {mistake['msg']}"
-            for mistake in error.errors(include_url=False, include_input=False)
-        )
-        raise ConfigurationError(
-            mistakes, where=f"task {task_id!r}", way_out="correct the operator's arguments"
-        ) from None
-
-
 def resolved_request(
     context: Context,
     tools: Tools,
     *,
     model: str,
     stream: Stream,
-    handed: dict[str, Any] | None,
+    handed: Handed | None,
     partition: str | None = None,
 ) -> RunRequest:
     """The request that was handed over, as the ledger knows it, or one made from the run.
@@ -133,7 +98,7 @@ def resolved_request(
             model=model,
             stream=stream,
             run_id=tools.run,
-            trigger=trigger_of(dag_run),  # type: ignore[arg-type]
+            trigger=trigger_of(dag_run),
             partition=partition or "",
             partitions=(partition,) if partition else (),
             requester=dag_run.triggering_user_name,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from ml_lifecycle.core.contracts import Stream
+from ml_lifecycle.hooks.tasks import Handed
 from ml_lifecycle.links import MlflowVersionLink, remember_version
 from ml_lifecycle.operators.assets import announce, champion_asset
 from ml_lifecycle.operators.base import LifecycleOperator
@@ -50,7 +51,7 @@ class DeployModelOperator(_MovesChampion):
     template_fields: Sequence[str] = (*LifecycleOperator.template_fields, "decision")
     stream: Stream = "release"
 
-    def __init__(self, *, decision: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *, decision: Handed, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.decision = decision
 

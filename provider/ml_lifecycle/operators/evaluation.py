@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from ml_lifecycle.hooks.tasks import Handed
 from ml_lifecycle.links import MlflowRunLink, MlflowVersionLink, remember_run, remember_version
 from ml_lifecycle.operators.assets import announce, candidate_asset
 from ml_lifecycle.operators.base import LifecycleOperator
@@ -32,7 +33,7 @@ class EvaluateModelOperator(LifecycleOperator):
     def __init__(
         self,
         *,
-        trained: dict[str, Any],
+        trained: Handed,
         metrics: Sequence[str] = ("roc_auc", "log_loss", "brier"),
         slices: Sequence[str] = (),
         **kwargs: Any,
@@ -62,7 +63,7 @@ class EvaluationGateOperator(LifecycleOperator):
     template_fields: Sequence[str] = (*LifecycleOperator.template_fields, "evaluation")
     operator_extra_links = (MlflowRunLink(),)
 
-    def __init__(self, *, evaluation: dict[str, Any], rules: Sequence[Mapping[str, Any]] = (), **kwargs: Any) -> None:
+    def __init__(self, *, evaluation: Handed, rules: Sequence[Mapping[str, Any]] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.evaluation = evaluation
         self.rules = rules
@@ -92,9 +93,7 @@ class RegisterModelOperator(LifecycleOperator):
     template_fields: Sequence[str] = (*LifecycleOperator.template_fields, "decision", "validation")
     operator_extra_links = (MlflowVersionLink(), MlflowRunLink())
 
-    def __init__(
-        self, *, model: str, decision: dict[str, Any], validation: dict[str, Any] | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, model: str, decision: Handed, validation: Handed | None = None, **kwargs: Any) -> None:
         super().__init__(model=model, **{"outlets": [candidate_asset(model)], **kwargs})
         self.decision = decision
         self.validation = validation

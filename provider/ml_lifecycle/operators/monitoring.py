@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from ml_lifecycle.core.contracts import Stream
+from ml_lifecycle.hooks.tasks import Handed
 from ml_lifecycle.links import ReportLink
 from ml_lifecycle.operators.assets import announce, retrain_asset
 from ml_lifecycle.operators.base import LifecycleOperator
@@ -138,8 +139,8 @@ class RespondToMonitoringOperator(LifecycleOperator):
         self,
         *,
         model: str,
-        drift: dict[str, Any] | None = None,
-        performance: dict[str, Any] | None = None,
+        drift: Handed | None = None,
+        performance: Handed | None = None,
         on_drift: str = "retrain",
         cooldown: str | float = "P7D",
         stop_after: int = 3,

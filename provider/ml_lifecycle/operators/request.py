@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ml_lifecycle.core.contracts import RunRequest, Source, Stream
 from ml_lifecycle.core.data import Every, partition_name
 from ml_lifecycle.core.request import TAKES, HyperparameterSpec, merge_request
+from ml_lifecycle.hooks.tasks import parse
 from ml_lifecycle.operators.assets import newest_event
-from ml_lifecycle.operators.base import LifecycleOperator, parse, trigger_of
+from ml_lifecycle.operators.base import LifecycleOperator, trigger_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ml_lifecycle.hooks.tasks import Handed
 from ml_lifecycle.links import MlflowRunLink, remember_run
 from ml_lifecycle.operators.base import LifecycleOperator
 
@@ -31,7 +32,7 @@ class TrainModelOperator(LifecycleOperator):
     def __init__(
         self,
         *,
-        dataset: dict[str, Any],
+        dataset: Handed,
         estimator: str,
         features: str | None = None,
         hyperparameters: Mapping[str, Any] | None = None,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.core.errors import DataRejectedError
+from ml_lifecycle.hooks.tasks import Handed
 from ml_lifecycle.links import ReportLink
 from ml_lifecycle.operators.base import LifecycleOperator
 
@@ -26,7 +27,7 @@ class ValidateDatasetOperator(LifecycleOperator):
     template_fields: Sequence[str] = (*LifecycleOperator.template_fields, "dataset")
     operator_extra_links = (ReportLink(),)
 
-    def __init__(self, *, dataset: dict[str, Any], suite: str, on_failure: str = "block", **kwargs: Any) -> None:
+    def __init__(self, *, dataset: Handed, suite: str, on_failure: str = "block", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dataset = dataset
         self.suite = suite

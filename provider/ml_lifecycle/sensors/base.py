@@ -11,8 +11,8 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from ml_lifecycle.hooks.settings import read_settings
+from ml_lifecycle.hooks.tasks import plain_errors
 from ml_lifecycle.hooks.tools import build_tools, project_of, run_of
-from ml_lifecycle.operators.base import plain_errors
 from ml_lifecycle.triggers import Status, StatusTrigger, load_probe, look
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.core.errors import RequestError
+from ml_lifecycle.hooks.tasks import Handed
 from ml_lifecycle.sensors.base import LifecycleSensor, tools_of_probe
 from ml_lifecycle.triggers import Status
 
@@ -30,7 +31,7 @@ class DatasetReadySensor(LifecycleSensor):
         *,
         sources: Sequence[Mapping[str, str]],
         partition: str | None = None,
-        request: dict[str, Any] | None = None,
+        request: Handed | None = None,
         settle_seconds: float = 5.0,
         **kwargs: Any,
     ) -> None:
@@ -60,7 +61,8 @@ class DatasetReadySensor(LifecycleSensor):
         return {"job": job}
 
     def _partition(self) -> str:
-        return str(self.partition or (self.request or {}).get("partition") or "")
+        request = self.request if isinstance(self.request, dict) else {}
+        return str(self.partition or request.get("partition") or "")
 
 
 def look_at_partition(*, project: str, run: str, job: dict[str, Any]) -> Status:
