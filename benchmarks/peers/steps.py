@@ -19,24 +19,33 @@ MODEL = "flight_delays_by_hand"
 ENOUGH = 0.6
 
 
-def read(data_root: str, months: tuple[str, ...]) -> Any:
-    """Flights with their labels and the weather of the hour before."""
+def table(data_root: str, name: str, months: tuple[str, ...]) -> Any:
+    """Some months of one kind of file."""
     import pandas as pd
 
-    def table(name: str) -> Any:
-        return pd.concat([pd.read_parquet(Path(data_root) / name / f"{month}.parquet") for month in months])
+    return pd.concat([pd.read_parquet(Path(data_root) / name / f"{month}.parquet") for month in months])
 
-    flights = table("flights").merge(table("arrivals"), on="flight_id", how="left")
-    flights["time_hour"] = flights["scheduled_departure"].dt.floor("h") - pd.Timedelta(hours=1)
-    flights["weekday"] = flights["scheduled_departure"].dt.weekday
-    return flights.merge(table("weather"), on=["origin", "time_hour"], how="left", suffixes=("", "_weather"))
+
+def labelled(data_root: str, months: tuple[str, ...]) -> Any:
+    """Flights with their labels, without those that never arrived."""
+    flights = table(data_root, "flights", months).merge(table(data_root, "arrivals", months), on="flight_id")
+    return flights[flights["delayed"].notna()]
+
+
+def with_weather(flights: Any, data_root: str, months: tuple[str, ...]) -> Any:
+    """Flights with the weather of the hour before."""
+    import pandas as pd
+
+    hour_before = flights["scheduled_departure"].dt.floor("h") - pd.Timedelta(hours=1)
+    flights = flights.assign(time_hour=hour_before, weekday=flights["scheduled_departure"].dt.weekday)
+    return flights.merge(table(data_root, "weather", months), on=["origin", "time_hour"], how="left")
 
 
 def validate(data_root: str, suite_file: str) -> None:
     """Hold the three months to the demo's own suite."""
     import great_expectations as gx
 
-    rows = read(data_root, MONTHS)
+    rows = labelled(data_root, MONTHS)
     suite = json.loads(Path(suite_file).read_text())
     context = gx.get_context(mode="ephemeral")
     source = context.data_sources.add_pandas("flights")
@@ -109,7 +118,7 @@ def register(model_file: str, metrics: dict[str, float], mlflow_url: str) -> Non
 
 def score(data_root: str, model_file: str, output: str) -> None:
     """Predict the month that follows."""
-    rows = read(data_root, (CURRENT,))
+    rows = with_weather(table(data_root, "flights", (CURRENT,)), data_root, (CURRENT,))
     rows["score"] = _load(model_file).predict_proba(rows[CATEGORIES + NUMBERS])[:, 1]
     rows[["flight_id", "score"]].to_parquet(output)
 
@@ -121,8 +130,14 @@ def drift(data_root: str, output: str) -> None:
 
     definition = DataDefinition(numerical_columns=NUMBERS, categorical_columns=CATEGORIES)
     reference, current = (
-        Dataset.from_pandas(read(data_root, months)[CATEGORIES + NUMBERS], data_definition=definition)
-        for months in (MONTHS, (CURRENT,))
+        Dataset.from_pandas(
+            with_weather(flights, data_root, months)[CATEGORIES + NUMBERS].reset_index(drop=True),
+            data_definition=definition,
+        )
+        for months, flights in (
+            (MONTHS, labelled(data_root, MONTHS)),
+            ((CURRENT,), table(data_root, "flights", (CURRENT,))),
+        )
     )
     methods = dict.fromkeys(NUMBERS, "wasserstein") | dict.fromkeys(CATEGORIES, "jensenshannon")
     metrics = [ValueDrift(column=column, method=method) for column, method in methods.items()]
@@ -130,8 +145,7 @@ def drift(data_root: str, output: str) -> None:
 
 
 def _split(data_root: str) -> tuple[Any, Any]:
-    rows = read(data_root, MONTHS)
-    rows = rows[rows["delayed"].notna()].sort_values("scheduled_departure")
+    rows = with_weather(labelled(data_root, MONTHS), data_root, MONTHS).sort_values("scheduled_departure")
     held_out = len(rows) // 5
     return rows.iloc[:-held_out], rows.iloc[-held_out:].copy()
 
