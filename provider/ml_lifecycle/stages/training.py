@@ -8,13 +8,14 @@ import inspect
 import json
 import os
 import platform
+import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -350,12 +351,13 @@ def _as_trained(run: Run, plan: _Plan) -> TrainedModel:
 @lru_cache(maxsize=1)
 def installed_distributions() -> str:
     """Everything that is installed here, sorted: one ``name==version`` a line."""
-    names = {
-        f"{found.metadata['Name'].lower().replace('_', '-')}=={found.version}"
-        for found in distributions()
-        if found.metadata["Name"]
-    }
-    return "\n".join(sorted(names)) + "\n"
+    found: dict[str, str] = {}
+    for folder in sys.path:
+        # Reading each one's metadata, as importlib.metadata does, costs half a second.
+        for place in Path(folder).glob("*.dist-info"):
+            name, _, version = place.stem.partition("-")
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)
+    return "".join(f"{name}=={version}\n" for name, version in sorted(found.items()))
 
 
 def code_version(project: Path) -> str:
