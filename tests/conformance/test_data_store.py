@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd  # noqa: TID253  # no DAG file imports a test
 import pytest
+
 from ml_lifecycle.backends.data.base import DataStore
 from ml_lifecycle.backends.data.local import LocalStore
 from ml_lifecycle.core.errors import (

@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+
 from ml_lifecycle.backends.deployment import known_targets, target_from
 from ml_lifecycle.backends.deployment.base import DeploymentTarget
 from ml_lifecycle.backends.tracking.base import Registry

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from ml_lifecycle.backends.ledger.base import Ledger
 from ml_lifecycle.backends.ledger.sql import SqlLedger
 from ml_lifecycle.core.contracts import Ask, Decision, ModelVersion, Move, RunRequest, Verdict, digest_of

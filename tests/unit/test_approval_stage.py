@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ml_lifecycle.backends.files import digest_of_folder
 from ml_lifecycle.core.contracts import (
     Columns,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np  # noqa: TID253  # tests make tables
 import pandas as pd  # noqa: TID253  # as above
 import pytest
+
 from ml_lifecycle.__main__ import main
 
 PROJECT = Path(__file__).resolve().parents[2]

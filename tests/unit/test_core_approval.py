@@ -4,6 +4,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+
 from ml_lifecycle.core.approval import (
     Briefing,
     Portrait,

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from ml_lifecycle.core.data import (
     Every,
     end_of,

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import pytest
+
 from ml_lifecycle.core.contracts import Ask, Decision, ModelVersion, Move, Verdict, digest_of
 from ml_lifecycle.core.deployment import denied, epoch_of, is_stale, objection, previous_champion
 

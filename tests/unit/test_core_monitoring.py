@@ -4,6 +4,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+
 from ml_lifecycle.core.contracts import (
     ColumnDrift,
     Columns,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ml_lifecycle.backends import deployment
 from ml_lifecycle.backends.deployment.alias import AliasTarget
 from ml_lifecycle.backends.files import digest_of_folder

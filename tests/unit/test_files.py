@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd  # noqa: TID253  # no DAG file imports a test
 import pytest
+
 from ml_lifecycle.backends.files import (
     digest_of_folder,
     file_digest,

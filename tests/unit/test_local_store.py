@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd  # noqa: TID253  # no DAG file imports a test
 import pytest
+
 from ml_lifecycle.backends.data.local import LocalStore
 from ml_lifecycle.core.errors import PartitionMissingError, PartitionUnreadableError
 

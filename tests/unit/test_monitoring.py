@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np  # noqa: TID253  # no DAG file imports a test
 import pandas as pd  # noqa: TID253  # as above
 import pytest
+
 from ml_lifecycle.backends.files import write_parquet
 from ml_lifecycle.backends.monitoring.base import DriftResult
 from ml_lifecycle.backends.monitoring.evidently import EvidentlyDetector

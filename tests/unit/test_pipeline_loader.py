@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from ml_lifecycle.core.contracts import GateRule, HoldoutSpec, Source
 from ml_lifecycle.core.errors import PipelineError
 from ml_lifecycle.pipeline.loader import read_document, read_pipeline, read_pipelines

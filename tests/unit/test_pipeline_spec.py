@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ml_lifecycle.pipeline.schema import field_docs, json_schema, markdown, sections
 from ml_lifecycle.pipeline.spec import (
     Ambiguous,

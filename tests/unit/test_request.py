@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from ml_lifecycle.core.contracts import RunRequest
 from ml_lifecycle.core.errors import RequestError
 from ml_lifecycle.core.request import HyperparameterSpec, merge_request

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd  # noqa: TID253  # no DAG file imports a test
 import pytest
+
 from ml_lifecycle.backends.files import read_parquet
 from ml_lifecycle.core.contracts import Columns, DatasetRef, DropRule, Source
 from ml_lifecycle.core.errors import (

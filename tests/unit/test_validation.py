@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd  # noqa: TID253  # no DAG file imports a test
 import pytest
+
 from ml_lifecycle.backends.files import read_parquet
 from ml_lifecycle.backends.validation.great_expectations import GreatExpectationsValidator
 from ml_lifecycle.core.contracts import Columns, DatasetRef, ExpectationResult, Source, Verdict

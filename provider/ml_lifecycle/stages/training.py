@@ -357,7 +357,7 @@ def installed_distributions() -> str:
         for place in Path(folder).glob("*.dist-info"):
             name, _, version = place.stem.partition("-")
             found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)
-    return "".join(f"{name}=={version}\n" for name, version in sorted(found.items()))
+    return "\n".join(sorted(f"{name}=={version}" for name, version in found.items())) + "\n"
 
 
 def code_version(project: Path) -> str:

@@ -32,7 +32,10 @@ class DataStore(ABC):
 
     @abstractmethod
     def partitions(self, template: str) -> tuple[str, ...]:
-        """Names of the partitions that exist, sorted: ``flights/{{ partition }}.parquet`` gives ``("2013-01", ...)``."""
+        """Names of the partitions that exist, sorted, such as ``("2013-01", "2013-02")``.
+
+        :param template: As in a source's ``uri``: ``flights/{{ partition }}.parquet``.
+        """
 
     @abstractmethod
     def check_complete(self, uri: str) -> None:
