@@ -7,21 +7,17 @@ remembered while it worked is all that a link needs.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from airflow.sdk import BaseOperatorLink, conf
+from airflow.sdk import BaseOperatorLink
 
 from ml_lifecycle.core.errors import LifecycleError
+from ml_lifecycle.hooks.reports import report_address
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
     from ml_lifecycle.stages.runner import Tools
-
-REPORTS = "reports"
-"""Folder below the data root, and last part of the plugin's address."""
-PLUGIN_PREFIX = "/ml-lifecycle"
 
 
 class MlflowRunLink(BaseOperatorLink):
@@ -52,15 +48,6 @@ class ReportLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """The report's page below the plugin's address, or an empty text where there is none."""
         return report_address(ti_key.dag_id, str(getattr(operator, "report_uri", "")))
-
-
-def report_address(dag_id: str, uri: str) -> str:
-    """Where a browser finds a published report; an empty text for a file that is no report."""
-    folder, _, path = uri.partition("/")
-    if folder != REPORTS or not path:
-        return ""
-    base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
-    return f"{base}{PLUGIN_PREFIX}/{REPORTS}/{quote(dag_id, safe='')}/{quote(path)}"
 
 
 def remember_run(operator: Any, run_id: str, tools: Tools) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from ml_lifecycle.links import PLUGIN_PREFIX, REPORTS
+from ml_lifecycle.hooks.reports import PLUGIN_PREFIX, REPORTS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -162,10 +162,10 @@ def test_of_coalesced_events_the_newest_counts(dag: DAG) -> None:
     assert request["requester"] is None
 
 
-def test_a_retraining_reads_what_has_labels_where_the_drifted_partition_has_none(dag: DAG) -> None:
+def test_a_retraining_reads_the_newest_partition_with_labels_not_the_one_that_drifted(dag: DAG) -> None:
     task = resolve()
     context = context_of(task, run_type="asset_triggered")
-    context["triggering_asset_events"] = events({"reason": "drift", "partition": "2024-04"})
+    context["triggering_asset_events"] = events({"reason": "drift", "observed": "2024-02"})
 
     assert task.execute(context)["partitions"] == ["2024-02", "2024-03"]
 

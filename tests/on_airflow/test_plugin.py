@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ml_lifecycle.links import MlflowRunLink, MlflowVersionLink, ReportLink, report_address
+from ml_lifecycle.hooks.reports import report_address
+from ml_lifecycle.links import MlflowRunLink, MlflowVersionLink, ReportLink
 from ml_lifecycle.plugin import find_report
 
 PAGE = "<script>1</script>"

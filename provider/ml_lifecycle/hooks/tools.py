@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_lifecycle.hooks.ledger import LedgerHook
 from ml_lifecycle.hooks.mlflow import MlflowHook
+from ml_lifecycle.hooks.reports import report_address
 from ml_lifecycle.hooks.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -21,7 +24,8 @@ def tools_for(context: Context) -> Tools:
     :raises ConfigurationError: an option or a connection is missing or cannot be used.
     """
     settings = read_settings()
-    return build_tools(settings, project=project_of(context, settings), run=run_of(context))
+    tools = build_tools(settings, project=project_of(context, settings), run=run_of(context))
+    return replace(tools, report_url=partial(report_address, context["dag"].dag_id))
 
 
 def build_tools(settings: Settings, *, project: Path, run: str) -> Tools:

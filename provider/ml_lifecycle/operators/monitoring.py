@@ -171,6 +171,7 @@ class RespondToMonitoringOperator(LifecycleOperator):
             # A skipped task returns nothing, and what was found should still be readable beside it.
             context["ti"].xcom_push(key="return_value", value=response.to_xcom())
             raise AirflowSkipException(f"{response.action}: {response.reason}")
-        extra = {"model": self.model, "partition": response.partition, "reason": response.reason}
+        # Not as "partition": what is trained on is the newest data with labels, not the data that drifted.
+        extra = {"model": self.model, "observed": response.partition, "reason": response.reason}
         announce(context, retrain_asset(self.model), extra)
         return response.to_xcom()

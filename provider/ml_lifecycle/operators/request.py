@@ -73,9 +73,6 @@ class ResolveRequestOperator(LifecycleOperator):
             scheduled = partition_name(context["data_interval_start"], self.every)  # type: ignore[arg-type]
         available = self._available(tools)
         event = newest_event(context)
-        if self.stream == "train" and event.get("partition") not in available:
-            # What drifted may have no labels yet: the training then reads the newest partitions that do.
-            event.pop("partition", None)
         # Scoring and monitoring wait for a partition that was named; only "the newest" must be there.
         waits = self.stream != "train" and bool(conf.get("partition") or event.get("partition") or scheduled)
         return merge_request(

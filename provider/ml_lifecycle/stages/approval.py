@@ -323,5 +323,5 @@ def _links(version: ModelVersion, tools: Tools) -> dict[str, str]:
     return {
         "MLflow run: parameters, metrics, evaluation": _run(version.run_id, tools)[1],
         "MLflow version": found.url if found is not None else "",
-        "Data report": report.report_uri if report is not None else "",
+        "Data report": tools.report_url(report.report_uri) if report is not None else "",
     }

@@ -43,6 +43,8 @@ class Tools:
     """Prefixes of the classes that a pipeline may name as its estimator."""
     trusted_types: tuple[str, ...] = ()
     """Types that model packages may hold beside those that this package lists."""
+    report_url: Callable[[str], str] = field(default=str)
+    """Where a browser finds a published report; empty where it finds none."""
     clock: Callable[[], datetime] = field(default=utc_now)
 
 
