@@ -20,6 +20,7 @@ SHOWN_SLICES = 5
 TELLING_ROWS = 30
 """A slice with fewer rows says more about chance than about the model."""
 SHOWN_CHECKS = 40
+_LONGEST_REASON = 600
 _LONGEST = 160
 """Characters of a value that are shown; a longer one ends in an ellipsis."""
 _Z_95 = 1.959964
@@ -122,11 +123,11 @@ def body(briefing: Briefing) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def cell(value: object) -> str:
-    """A value as text that no markdown reader takes for anything else."""
+def cell(value: object, *, longest: int = _LONGEST) -> str:
+    """A value as text that no markdown reader takes for anything else, cut off after ``longest`` characters."""
     text = " ".join("".join(char if char.isprintable() else " " for char in str(value)).split())
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST - 1]}…"
+    if len(text) > longest:
+        text = f"{text[: longest - 1]}…"
     text = re.sub(r"([\\`*\[\]|~])", r"\\\1", text)
     text = re.sub(r"(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])", r"\\_", text)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -142,7 +143,7 @@ def _opening(briefing: Briefing) -> str:
     replaces = f"replaces version {champion.version}" if champion else "would be the first champion"
     what = f"**{cell(briefing.model)} version {candidate.version}** (`{short(candidate.digest)}`) {replaces}"
     person = cell(briefing.requested_by) if briefing.requested_by else "the schedule or an event"
-    why = cell(briefing.reason) if briefing.reason else "no reason was given"
+    why = cell(briefing.reason.rstrip(". "), longest=_LONGEST_REASON) if briefing.reason else "no reason was given"
     lines = [f"{what} in **{cell(briefing.environment)}**. Gate: **{briefing.verdict.value}**."]
     lines += ["", f"Asked for by {person}: {why}."]
     if briefing.expires_at is not None:
