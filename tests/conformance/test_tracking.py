@@ -360,6 +360,78 @@ def test_a_lost_reply_makes_no_second_run_and_no_second_version(mlflow_url: str,
     assert direct.version(name, 2) is None
 
 
+class CutShort(Unreliable):
+    """Hands requests on, and cuts the first answer with a file's content in half."""
+
+    def relay(self) -> None:
+        answer = requests.request(self.command, f"{self.target}{self.path}", timeout=30)
+        cut = "mlflow-artifacts" in self.path and self.lost.setdefault("file", 0) == 0
+        self.lost["file"] = self.lost.get("file", 0) + cut
+        self.send_response(answer.status_code)
+        self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content[: len(answer.content) // 2] if cut else answer.content)
+        self.close_connection = cut
+
+    do_GET = relay  # noqa: N815  # the name that http.server looks for
+
+
+@pytest.mark.integration
+def test_a_download_that_was_cut_short_leaves_nothing_of_the_first_try(
+    mlflow_url: str, name: str, package: Path, tmp_path: Path
+) -> None:
+    direct, lost = MlflowTracking(mlflow_url), dict[str, int]()
+    uri = direct.upload(direct.ensure_run(name, KEY, name="one", tags={}).run_id, package, "model")
+    (tmp_path / "back").mkdir()
+    handler = type("Relay", (CutShort,), {"target": mlflow_url, "lost": lost})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as relay:
+        threading.Thread(target=relay.serve_forever, daemon=True).start()
+
+        back = MlflowTracking(f"http://127.0.0.1:{relay.server_port}", deadline_s=30).download(uri, tmp_path / "back")
+        relay.shutdown()
+
+    assert lost == {"file": 1}
+    assert contents(back) == contents(package)
+
+
+@pytest.fixture
+def unproxied(mlflow_url: str, name: str, tmp_path: Path) -> MlflowTracking:
+    """A tracker whose experiment keeps its files where the server does not reach for us."""
+    made = {"name": name, "artifact_location": (tmp_path / "artifacts").as_uri()}
+    requests.post(f"{mlflow_url}/api/2.0/mlflow/experiments/create", json=made, timeout=30).raise_for_status()
+    return MlflowTracking(mlflow_url, deadline_s=30)
+
+
+@pytest.mark.integration
+def test_files_that_the_server_does_not_proxy_come_back_byte_by_byte(
+    unproxied: MlflowTracking, name: str, package: Path, tmp_path: Path
+) -> None:
+    run = unproxied.ensure_run(name, KEY, name="one", tags={})
+    whole, one = tmp_path / "whole", tmp_path / "one"
+    whole.mkdir()
+    one.mkdir()
+
+    uri = unproxied.upload(run.run_id, package, "model/abc")
+
+    assert (tmp_path / "artifacts" / run.run_id / "artifacts" / "model" / "abc" / "model.skops").is_file()
+    assert contents(unproxied.download(uri, whole)) == contents(package)
+    assert contents(unproxied.download(f"{uri}/model.skops", one)) == {"model.skops": bytes(range(256)) * 1000}
+
+
+@pytest.mark.integration
+def test_a_file_that_the_server_does_not_proxy_and_that_is_not_there_is_named(
+    unproxied: MlflowTracking, name: str, tmp_path: Path
+) -> None:
+    run = unproxied.ensure_run(name, KEY, name="one", tags={})
+    (tmp_path / "back").mkdir()
+
+    with pytest.raises(LifecycleError, match="nothing"):
+        unproxied.download(f"runs:/{run.run_id}/nothing", tmp_path / "back")
+
+    assert list((tmp_path / "back").iterdir()) == []
+
+
 @pytest.mark.integration
 def test_a_metric_logged_twice_leaves_one_point(mlflow_url: str, name: str) -> None:
     tracker = MlflowTracking(mlflow_url)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlsplit
 
 from ml_lifecycle.backends.tracking.base import RegisteredVersion, Registry, Run, Tracking
 from ml_lifecycle.backends.tracking.paths import checked_name, contained, split_run_uri
-from ml_lifecycle.core.errors import MissingLibraryError, ServiceRefusedError, ServiceUnavailableError
+from ml_lifecycle.core.errors import LifecycleError, MissingLibraryError, ServiceRefusedError, ServiceUnavailableError
 
 Made = TypeVar("Made")
 
@@ -161,7 +162,8 @@ class MlflowTracking(Tracking, Registry):
         contained(path)
         root = self._artifact_root(run_id)
         if root.proxied is None:
-            _library_repository(root.uri).log_artifacts(str(folder), path)
+            with _moved_by_library(root.uri):
+                _library_repository(root.uri).log_artifacts(str(folder), path)
         else:
             for file in sorted(found for found in folder.rglob("*") if found.is_file()):
                 self._put_file(file, f"{root.proxied}/{path}/{file.relative_to(folder).as_posix()}")
@@ -173,7 +175,7 @@ class MlflowTracking(Tracking, Registry):
         contained(path)
         root = self._artifact_root(run_id)
         if root.proxied is None:
-            _library_repository(root.uri).download_artifacts(path, str(into))
+            _download_by_library(root.uri, path, into)
             return into
         files = list(self._files_below(run_id, path))
         if not files:
@@ -227,21 +229,24 @@ class MlflowTracking(Tracking, Registry):
         def receive() -> None:
             import requests
 
+            # Half a file that stayed in the folder would be part of what is digested.
             with (
                 self._request("GET", f"{_PROXY}/{quote(path)}", deadline, stream=True) as response,
-                NamedTemporaryFile(dir=target.parent, prefix=".new-", delete=False) as new,
+                TemporaryDirectory(dir=target.parent, prefix=".new-") as drafts,
             ):
-                try:
-                    for block in response.iter_content(_BLOCK):
-                        new.write(block)
-                        if time.monotonic() > deadline:
-                            raise _NoAnswerError(f"{new.tell():,} bytes after the deadline")
-                except requests.RequestException as error:
-                    raise _NoAnswerError(type(error).__name__) from error
-            found = Path(new.name).stat().st_size
-            if size and found != size:
-                raise _NoAnswerError(f"{found:,} of {size:,} bytes")
-            Path(new.name).replace(target)
+                new = Path(drafts) / "file"
+                with new.open("wb") as file:
+                    try:
+                        for block in response.iter_content(_BLOCK):
+                            file.write(block)
+                            if time.monotonic() > deadline:
+                                raise _NoAnswerError(f"{file.tell():,} bytes after the deadline")
+                    except requests.RequestException as error:
+                        raise _NoAnswerError(type(error).__name__) from error
+                found = new.stat().st_size
+                if size and found != size:
+                    raise _NoAnswerError(f"{found:,} of {size:,} bytes")
+                new.replace(target)
 
         try:
             self._repeated(receive, deadline)
@@ -518,6 +523,37 @@ def _library_repository(uri: str) -> Any:
     except ImportError:
         raise MissingLibraryError("mlflow", "mlflow") from None
     return get_artifact_repository(uri)
+
+
+@contextmanager
+def _moved_by_library(uri: str) -> Iterator[None]:
+    """What the library raises while it moves files is its storage's business, and may be anything."""
+    try:
+        yield
+    except LifecycleError:
+        raise
+    except FileNotFoundError as error:
+        raise ServiceRefusedError(
+            f"there is nothing to move ({error})", where=uri, way_out="check that the run is whole"
+        ) from error
+    except Exception as error:
+        said = " ".join(str(error).split())[:400]
+        raise ServiceUnavailableError(
+            f"mlflow could not move the run's files ({type(error).__name__}: {said})",
+            where=uri,
+            way_out="check that this environment may reach that storage",
+        ) from error
+
+
+def _download_by_library(uri: str, path: str, into: Path) -> None:
+    """The library keeps the path below the run; what was asked for lies in ``into`` itself."""
+    with TemporaryDirectory(dir=into, prefix=".new-") as drafts:
+        with _moved_by_library(uri):
+            found = Path(_library_repository(uri).download_artifacts(path, drafts))
+            if not found.exists():
+                raise FileNotFoundError(path)
+        for entry in list(found.iterdir()) if found.is_dir() else [found]:
+            entry.rename(into / entry.name)
 
 
 def _json(response: Any) -> dict[str, Any]:
