@@ -9,7 +9,15 @@ import pandas as pd  # noqa: TID253  # no DAG file imports a test
 import pytest
 
 from ml_lifecycle.core.contracts import ScoredPartition, Source
-from ml_lifecycle.core.errors import ChampionError, DataError, LifecycleError, PartitionMissingError, RequestError
+from ml_lifecycle.core.errors import (
+    ChampionError,
+    DataError,
+    DigestMismatchError,
+    LifecycleError,
+    PartitionMissingError,
+    RequestError,
+)
+from ml_lifecycle.stages import runner
 from ml_lifecycle.stages.champion import load_trained
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.scoring import ScoringJob, score, score_with
@@ -129,6 +137,36 @@ def test_something_else_that_lies_at_the_output_is_not_taken_for_predictions(too
 
     with pytest.raises(DataError, match=r"origin.json cannot be read"):
         score(scoring_job(), tools)
+
+
+def test_the_predictions_of_another_model_are_not_taken_for_ones_own(tools: Tools, landed: pd.DataFrame) -> None:
+    released(tools, trained(tools))
+    scored = score(scoring_job(), tools)
+    own = scoring_job()
+    other = own.model_copy(update={"request": own.request.model_copy(update={"model": "trains"})})
+
+    with pytest.raises(DataError, match=r"predictions of flights for 2013-02 lie where those of trains for 2013-02 go"):
+        score(other, tools)
+
+    assert tools.data.published(scored.uri) == scored.fingerprint
+
+
+def test_predictions_that_were_changed_after_scoring_are_not_reported_as_scored(
+    tools: Tools, landed: pd.DataFrame, tmp_path: Path
+) -> None:
+    released(tools, trained(tools))
+    runner.run(score, scoring_job(), with_request(tools), model="flights")
+    file = tmp_path / "data" / "scored" / "2013-02" / "predictions.parquet"
+    pd.read_parquet(file).assign(score=1.0).to_parquet(file, index=False)
+
+    with pytest.raises(DigestMismatchError, match="changed after scoring"):
+        score(scoring_job(), tools)
+
+
+def with_request(tools: Tools) -> Tools:
+    """The ledger knows the request, as it does after a run's first task."""
+    runner.record("resolve", scoring_job().request, tools, model="flights")
+    return tools
 
 
 def test_a_model_that_is_nobodys_champion_scores_as_version_0(tools: Tools, landed: pd.DataFrame) -> None:

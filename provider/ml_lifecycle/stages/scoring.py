@@ -11,7 +11,7 @@ from pydantic import Field
 from ml_lifecycle.backends.files import write_parquet
 from ml_lifecycle.core.contracts import Columns, Contract, DatasetRef, RunRequest, ScoredPartition, Source, TrainedModel
 from ml_lifecycle.core.data import render
-from ml_lifecycle.core.errors import ChampionError, DataError, RequestError
+from ml_lifecycle.core.errors import ChampionError, DataError, DigestMismatchError, RequestError
 from ml_lifecycle.stages.champion import LoadedModel, champion_of, check_features, load_trained
 from ml_lifecycle.stages.data import SnapshotJob, snapshot
 from ml_lifecycle.stages.runner import Tools
@@ -40,12 +40,14 @@ def score(job: ScoringJob, tools: Tools) -> ScoredPartition:
     """Score the partition by the champion; a partition that is published already stays as it is.
 
     :raises ChampionError: no version was released yet, or the champion cannot be used.
+    :raises DataError: something else lies where the predictions go, such as those of another model.
+    :raises DigestMismatchError: the published predictions are not the bytes that scoring published.
     """
     partition = job.request.partition
     if not partition:
         raise RequestError("no partition was asked for", where=tools.run, way_out="name one, such as 2013-04")
     uri = render(job.output.uri, partition)
-    published = _published(uri, tools)
+    published = _published(uri, job, tools)
     if published is not None:
         return published
     champion = champion_of(job.request.model, tools)
@@ -61,7 +63,7 @@ def score(job: ScoringJob, tools: Tools) -> ScoredPartition:
 def score_with(job: ScoringJob, model: TrainedModel, tools: Tools) -> ScoredPartition:
     """Score by a model that was handed over and is nobody's champion: stamped as version 0."""
     uri = render(job.output.uri, job.request.partition)
-    published = _published(uri, tools)
+    published = _published(uri, job, tools)
     if published is not None:
         return published
     loaded = load_trained(model, tools)
@@ -87,7 +89,7 @@ def _publish(job: ScoringJob, model: LoadedModel, version: int, uri: str, tools:
         (folder / ORIGIN).write_text(json.dumps(origin, indent=1, sort_keys=True) + "\n")
 
     tools.data.publish(uri, write)
-    published = _published(uri, tools)
+    published = _published(uri, job, tools)
     if published is None:
         raise DataError(
             "the predictions are gone again", where=uri, way_out="find out who deletes them, and score again"
@@ -123,18 +125,44 @@ def _predictions(job: ScoringJob, dataset: DatasetRef, model: LoadedModel, versi
     return table
 
 
-def _published(uri: str, tools: Tools) -> ScoredPartition | None:
+def _published(uri: str, job: ScoringJob, tools: Tools) -> ScoredPartition | None:
     """What an earlier run published there; its bytes are named by the fingerprint."""
     fingerprint = tools.data.published(uri)
     if fingerprint is None:
         return None
-    with tools.data.folder(uri, fingerprint) as folder:
+    with tools.data.folder(uri) as folder:
         try:
             origin = json.loads((folder / ORIGIN).read_text())
-            return ScoredPartition.model_validate({**origin, "fingerprint": fingerprint})
-        except (OSError, ValueError) as error:
+            scored = ScoredPartition.model_validate({**origin, "fingerprint": fingerprint})
+        except (OSError, TypeError, ValueError) as error:
             raise DataError(
                 f"{ORIGIN} cannot be read ({type(error).__name__})",
                 where=uri,
                 way_out="something else lies where predictions go; move it away",
             ) from error
+    asked = (job.request.model, job.request.partition)
+    if (scored.model, scored.partition) != asked:
+        raise DataError(
+            f"the predictions of {scored.model} for {scored.partition} lie where those of {' for '.join(asked)} go",
+            where=uri,
+            way_out="give each model an output of its own, such as scored/<model>/{{ partition }}",
+        )
+    _refuse_changed(scored, tools)
+    return scored
+
+
+def _refuse_changed(scored: ScoredPartition, tools: Tools) -> None:
+    """A try that ended before the ledger knew of it left bytes that nobody can vouch for; those are taken."""
+    known = [
+        entry["content"]["fingerprint"]
+        for entry in tools.ledger.results(tools.environment, scored.model, "score")
+        if entry["content"]["uri"] == scored.uri
+    ]
+    if known and scored.fingerprint not in known:
+        raise DigestMismatchError(
+            "the published predictions",
+            expected=known[-1],
+            found=scored.fingerprint,
+            where=scored.uri,
+            way_out="they were changed after scoring; restore them, or remove the folder and score again",
+        )
