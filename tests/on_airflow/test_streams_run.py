@@ -98,4 +98,6 @@ def test_a_request_for_a_partition_that_is_not_there_fails_at_once_and_says_what
     run = dags("absent")["absent_train"].test(logical_date=None, run_conf={"partition": "2025-01"})
 
     assert states(run)["resolve"] == "failed"
-    assert re.search(r"partition 2024-12, 2025-01 is not there; there are 2024-01 to 2024-03", capsys.readouterr().out)
+    missing = r"rows/2024-12\.parquet, rows/2025-01\.parquet, labels/2024-12\.parquet, labels/2025-01\.parquet"
+    message = rf"partition 2024-12, 2025-01 is not there: {missing}; there are 2024-01 to 2024-03"
+    assert re.search(message, capsys.readouterr().out)

@@ -109,7 +109,20 @@ def test_a_partition_that_a_sensor_waits_for_need_not_be_there() -> None:
         ({"conf": {"partition": "../../etc"}}, "does not name a partition"),
         ({"conf": {"partition": "2013-04"}}, "partition 2013-04 is not there; there are 2012-11 to 2013-03"),
         ({"conf": {"partition": "2012-12"}}, "the window 2012-10 to 2012-12: partition 2012-10 is not there"),
+        (
+            {"available": ("2012-10", "2012-12", "2013-01", "2013-03"), "held": {"a/{{ partition }}": ["2013-03"]}},
+            r"partition 2013-02 is not there: a/2013-02; there are 2012-10, 2012-12 to 2013-01, 2013-03; ask",
+        ),
+        (
+            {"available": [f"20{year}-01" for year in range(10, 17)], "conf": {"partition": "2013-03"}},
+            r"there are \.\.\., 2012-01, 2013-01, 2014-01, 2015-01, 2016-01;",
+        ),
+        ({"available": ("2012-99",), "conf": {"partition": "2013-03"}}, "there are 2012-99;"),
         ({"available": ()}, "there is no partition to work on; land the first"),
+        (
+            {"available": (), "held": {"a/{{ partition }}": ["2013-01", "2013-02"], "b/{{ partition }}": []}},
+            r"a/\{\{ partition \}\} holds 2013-01 to 2013-02; b/\{\{ partition \}\} holds none; land the first",
+        ),
         ({"available": None}, "there is no partition to work on"),
         ({"conf": {"reason": 7}}, "conf: reason: 7 is not text"),
         ({"conf": {"hyperparameters": [1]}}, "is not a mapping"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ml_lifecycle.core.contracts import Contract, RunRequest, Scalar, Stream
-from ml_lifecycle.core.data import EXAMPLES, Every, window_of
+from ml_lifecycle.core.data import EXAMPLES, Every, render, window_of
 from ml_lifecycle.core.errors import RequestError, did_you_mean
 
 Trigger = Literal["manual", "scheduled", "asset", "backfill", "command"]
@@ -19,6 +19,8 @@ TAKES: dict[Stream, tuple[str, ...]] = {
     "rollback": ("reason", "version"),
 }
 """What a run of each stream may be asked for."""
+MAX_SPANS = 5
+"""More runs of partitions than these would bury the message that lists them."""
 MAX_NUMBER = 1e300
 """Larger numbers are infinity under another name."""
 
@@ -47,6 +49,7 @@ def merge_request(
     event: Mapping[str, Any],
     scheduled: str | None = None,
     available: Sequence[str] | None = (),
+    held: Mapping[str, Sequence[str]] | None = None,
     every: Every = "monthly",
     window: int = 1,
     hyperparameters: Mapping[str, HyperparameterSpec],
@@ -58,6 +61,7 @@ def merge_request(
     :param event: Extra of the asset event that started the run; keys of no concern here are passed over.
     :param scheduled: The partition of the schedule's interval; ``None`` for runs that have none.
     :param available: Names of the partitions that are there, sorted; ``None`` where a sensor waits for them later.
+    :param held: Which partitions each source holds, by its uri; errors then say which file is missing.
     :param window: How many partitions a training reads; other streams read one.
     :raises RequestError: the run asks for something that the pipeline does not offer, or that is not there.
     """
@@ -66,9 +70,9 @@ def merge_request(
     told = _filled(event)
     partitions: tuple[str, ...] = ()
     if "partition" in TAKES[stream]:
-        newest = _partition(asked, told, scheduled, available)
+        newest = _partition(asked, told, scheduled, available, held or {})
         partitions = window_of(newest, every, window if stream == "train" else 1)
-        _refuse_absent(partitions, available, every)
+        _refuse_absent(partitions, available, held or {}, every)
     return RunRequest(
         model=model,
         stream=stream,
@@ -99,7 +103,11 @@ def _refuse_unknown(asked: Mapping[str, Any], stream: Stream) -> None:
 
 
 def _partition(
-    asked: Mapping[str, Any], told: Mapping[str, Any], scheduled: str | None, available: Sequence[str] | None
+    asked: Mapping[str, Any],
+    told: Mapping[str, Any],
+    scheduled: str | None,
+    available: Sequence[str] | None,
+    held: Mapping[str, Sequence[str]],
 ) -> str:
     for place, values in (("conf", asked), ("event", told)):
         if "partition" in values:
@@ -108,25 +116,49 @@ def _partition(
         return scheduled
     if available:
         return max(available)
+    found = [f"{uri} holds {f'{min(names)} to {max(names)}' if names else 'none'}" for uri, names in held.items()]
     raise RequestError(
-        "there is no partition to work on",
+        "; ".join(["there is no partition to work on", *found]),
         where="data.source",
         way_out="land the first partition below the data root, or check the source's uri",
     )
 
 
-def _refuse_absent(partitions: Sequence[str], available: Sequence[str] | None, every: Every) -> None:
+def _refuse_absent(
+    partitions: Sequence[str], available: Sequence[str] | None, held: Mapping[str, Sequence[str]], every: Every
+) -> None:
     absent = [name for name in partitions if available is not None and name not in available]
     if not absent:
         return
+    missing = [render(uri, name) for uri, names in held.items() for name in absent if name not in names]
+    files = f": {', '.join(missing)}" if missing else ""
     # Names of one form sort by time; files of another form say nothing about this pipeline.
     alike = [name for name in available or () if len(name) == len(EXAMPLES[every])]
-    there = f"there are {alike[0]} to {alike[-1]}" if alike else "there is none"
     raise RequestError(
-        f"partition {', '.join(absent)} is not there",
+        f"partition {', '.join(absent)} is not there{files}",
         where=f"the window {partitions[0]} to {partitions[-1]}" if len(partitions) > 1 else "data.source",
-        way_out=f"{there}; ask for a partition whose whole window is there, or land the missing ones",
+        way_out=f"there {_spans(alike, every)}; ask for one whose whole window is there, or land the missing files",
     )
+
+
+def _spans(names: Sequence[str], every: Every) -> str:
+    """``are 2013-01 to 2013-03, 2013-05``, the newest ones last: a gap is not passed over."""
+    spans: list[list[str]] = []
+    for name in sorted(names):
+        if spans and _follows(name, spans[-1][-1], every):
+            spans[-1].append(name)
+        else:
+            spans.append([name])
+    texts = [span[0] if len(span) == 1 else f"{span[0]} to {span[-1]}" for span in spans]
+    left_out = "..., " if len(texts) > MAX_SPANS else ""
+    return f"are {left_out}{', '.join(texts[-MAX_SPANS:])}" if texts else "is none"
+
+
+def _follows(name: str, other: str, every: Every) -> bool:
+    try:
+        return window_of(name, every, 2)[0] == other
+    except RequestError:
+        return False
 
 
 def _text(name: str, value: Any, *, place: str = "conf") -> str:

@@ -71,7 +71,9 @@ class ResolveRequestOperator(LifecycleOperator):
         scheduled = None
         if trigger in ("scheduled", "backfill") and context.get("data_interval_start"):
             scheduled = partition_name(context["data_interval_start"], self.every)  # type: ignore[arg-type]
-        available = self._available(tools)
+        held = self._held(tools)
+        # A partition is there when all sources hold it.
+        available = tuple(sorted(set.intersection(*map(set, held.values())))) if held else ()
         event = newest_event(context)
         # Scoring and monitoring wait for a partition that was named; only "the newest" must be there.
         waits = self.stream != "train" and bool(conf.get("partition") or event.get("partition") or scheduled)
@@ -85,19 +87,19 @@ class ResolveRequestOperator(LifecycleOperator):
             event=event,
             scheduled=scheduled,
             available=None if waits else available,
+            held=held,
             every=self.every,
             window=self.window,
             hyperparameters=declared,
         )
 
-    def _available(self, tools: Tools) -> tuple[str, ...]:
-        """Partitions that every source holds, sorted."""
+    def _held(self, tools: Tools) -> dict[str, tuple[str, ...]]:
+        """Partitions that each source holds."""
         if "partition" not in TAKES[self.stream]:
-            return ()
+            return {}
         templates = [parse(Source, source, task_id=self.task_id).uri for source in self.sources]
         # A source without a place for the partition is one file, the same for all.
-        found = [set(tools.data.partitions(uri)) for uri in templates if "{{" in uri]
-        return tuple(sorted(set.intersection(*found))) if found else ()
+        return {uri: tools.data.partitions(uri) for uri in templates if "{{" in uri}
 
     def _pinned(self, request: RunRequest, tools: Tools) -> RunRequest:
         """A release names its version from the start: a newer one that arrives meanwhile is another release."""
