@@ -20,11 +20,16 @@ Handed = dict[str, Any] | XComArg
 
 @contextmanager
 def plain_errors(log: Any) -> Iterator[None]:
-    """Turn an error that a person has to mend into one clear line and a failure that is not retried."""
+    """Turn an error that a person has to mend into one clear line and a failure that is not retried.
+
+    What may pass is told in one line as well, and left to the task's retries.
+    """
     try:
         yield
-    except PassingError:
-        raise
+    except PassingError as error:
+        log.warning("%s. This may pass: the task is tried again while it has retries left", error)
+        # The text says it all; the library's own chain of errors would bury it.
+        raise error from None
     except LifecycleError as error:
         text = str(error)
         log.error(text)  # noqa: TRY400  # the text says what, where and the way out; a traceback would bury it
