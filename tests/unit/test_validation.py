@@ -135,6 +135,12 @@ def test_a_check_that_broke_or_saw_nothing_is_inconclusive(expectation: dict[str
     assert "Traceback" not in found.detail
 
 
+def test_a_check_that_broke_says_what_the_column_holds() -> None:
+    (found,) = checked(expect("column_values_to_be_between", column="trip", min_value=0))
+
+    assert found.detail.endswith("; the column is of type object, such as 'a'")
+
+
 def test_a_time_range_is_really_checked() -> None:
     table = pd.DataFrame({"leaves": pd.to_datetime(["2013-01-01T00:00Z", "2014-06-01T00:00Z"])})
     limits = expect(

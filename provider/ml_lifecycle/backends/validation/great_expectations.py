@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,7 @@ class GreatExpectationsValidator(Validator):
                 where=where,
                 way_out="run it without its newest expectations to find the one that breaks",
             ) from error
-        return _collect(outcome.results, key)
+        return _collect(outcome.results, key, table)
 
 
 def _expectations(suite: Mapping[str, Any], *, where: str) -> list[Any]:
@@ -65,6 +66,7 @@ def _expectations(suite: Mapping[str, Any], *, where: str) -> list[Any]:
 
     A suite that is constructed whole logs an expectation that it does not know, and goes on without it.
     """
+    _quieten()
     entries = suite.get("expectations")
     if not isinstance(entries, list) or not entries:
         raise SuiteError("the suite holds no list of expectations", where=where, way_out="add at least one")
@@ -80,6 +82,13 @@ def _expectations(suite: Mapping[str, Any], *, where: str) -> list[Any]:
     if mistakes:
         raise SuiteError("\n".join(mistakes), where=where, way_out="mend the suite; nothing was checked")
     return built
+
+
+def _quieten() -> None:
+    """The library tells a task's log 200 lines about itself, which bury what the suite found."""
+    logger = logging.getLogger("great_expectations")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
 
 
 def _shape_mistakes(entry: Any) -> Iterator[str]:
@@ -128,14 +137,14 @@ def _build(entry: Mapping[str, Any], place: int) -> tuple[Any, list[str]]:
         return None, found or [_short(error)]
 
 
-def _collect(outcomes: Any, key: str | None) -> ValidationResult:
+def _collect(outcomes: Any, key: str | None, table: pd.DataFrame) -> ValidationResult:
     by_place = {int(outcome.expectation_config.meta[_PLACE]): outcome for outcome in outcomes}
     results: list[ExpectationResult] = []
     keys: set[Any] = set()
     examples: dict[int, tuple[str, ...]] = {}
     for place in sorted(by_place):
         outcome = by_place[place]
-        found = _result(outcome)
+        found = _result(outcome, table)
         if found.verdict is Verdict.FAIL:
             examples[len(results)] = _examples(outcome.result)
             if key is not None and found.severity == "critical":
@@ -144,9 +153,11 @@ def _collect(outcomes: Any, key: str | None) -> ValidationResult:
     return ValidationResult(results=tuple(results), unexpected_keys=frozenset(keys), examples=examples)
 
 
-def _result(outcome: Any) -> ExpectationResult:
+def _result(outcome: Any, table: pd.DataFrame) -> ExpectationResult:
     configuration, result = outcome.expectation_config, outcome.result
     verdict, detail = _verdict(outcome)
+    if _exception(outcome.exception_info):
+        detail += _held(table, configuration.kwargs.get("column"))
     severity = getattr(configuration.severity, "value", configuration.severity)
     count = result.get("unexpected_count")
     return ExpectationResult(
@@ -176,6 +187,15 @@ def _verdict(outcome: Any) -> tuple[Verdict, str]:
     if not detail and result.get("unexpected_percent") is not None:
         detail = f"{result['unexpected_percent']:.3g}% unexpected"
     return (Verdict.PASS if outcome.success else Verdict.FAIL), detail
+
+
+def _held(table: pd.DataFrame, column: Any) -> str:
+    """What a column holds where a check broke on it: mostly another type than the check is made for."""
+    if column not in table.columns:
+        return ""
+    values = table[column].dropna()
+    example = f", such as {str(values.iloc[0])[:60]!r}" if len(values) else ""
+    return f"; the column is of type {table[column].dtype}{example}"
 
 
 def _exception(info: Any) -> str:
