@@ -99,6 +99,13 @@ def test_a_module_that_cannot_be_imported_names_its_cause(project: Path) -> None
         load_callable("crew.broken:build", project)
 
 
+def test_a_module_that_exits_is_told_as_any_other_mistake(project: Path) -> None:
+    (project / "crew" / "leaving.py").write_text("raise SystemExit(3)\n")
+
+    with pytest.raises(CallableNotFoundError, match=r"raised SystemExit: 3"):
+        load_callable("crew.leaving:build", project)
+
+
 def test_the_digest_is_of_the_file_that_holds_the_function(project: Path) -> None:
     expected = hashlib.sha256(b"def build(rows):\n    return ['built', rows]\n\nLIMIT = 3\n").hexdigest()
 

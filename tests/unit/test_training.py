@@ -281,7 +281,8 @@ def test_features_that_hold_the_targets_name_are_refused(tools: Tools) -> None:
     ("body", "error", "message"),
     [
         ("rows.nothing", TrainingError, r"features\.py:2\).*raised AttributeError"),
-        ("rows['nothing']", TrainingError, "raised KeyError"),
+        ("rows['nothing']", TrainingError, r"raised KeyError.*rows: 400 of id, at, day,.*; weather: 7 of day, temp"),
+        ("exit(3)", TrainingError, "raised SystemExit: 3"),
         ("rows.to_numpy()", TrainingError, "returned ndarray"),
         ("rows.head(3)", ColumnError, "not aligned with the rows: 3 for 400"),
         ("rows.sort_values('distance')[['distance']]", ColumnError, "not aligned"),

@@ -95,7 +95,7 @@ def _import(name: str, file: Path, project: Path, path: str) -> ModuleType:
     _project_of[top], _digest_of[name] = root, digest
     try:
         module = importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() would end the task without a word
         raise CallableNotFoundError(
             f"importing {name} raised {type(error).__name__}: {error}",
             where=str(file),

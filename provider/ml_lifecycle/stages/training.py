@@ -62,6 +62,7 @@ TAG: Final = "ml_lifecycle."
 """Every tag of ours begins so."""
 _TWO_CLASSES: Final = 2
 _EXAMPLE_ROWS: Final = 3
+_COLUMNS_SHOWN: Final = 40
 
 
 class TrainingJob(Contract):
@@ -162,12 +163,18 @@ def _called(build: Callable[..., Any], rows: pd.DataFrame, related: Mapping[str,
         return build(rows, **related)
     except LifecycleError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() would end the task without a word
         raise TrainingError(
             f"the features callable raised {type(error).__name__}: {error}",
             where=_innermost(error, where),
-            way_out=f"mend it; it was given {len(rows):,} rows and {', '.join(sorted(related)) or 'no related table'}",
+            way_out=f"mend it, or the data: it was given {_given({'rows': rows, **related})}",
         ) from error
+
+
+def _given(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Each table with its size and columns, for whoever looks for a column that is not there."""
+    columns = {name: ", ".join(map(str, table.columns[:_COLUMNS_SHOWN])) for name, table in tables.items()}
+    return "; ".join(f"{name}: {len(table):,} of {columns[name]}" for name, table in tables.items())
 
 
 def _innermost(error: BaseException, where: str) -> str:
