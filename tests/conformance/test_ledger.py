@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from ml_lifecycle.backends.ledger import database
 from ml_lifecycle.backends.ledger.base import Ledger
 from ml_lifecycle.backends.ledger.sql import SqlLedger
 from ml_lifecycle.core.contracts import Ask, Decision, ModelVersion, Move, RunRequest, Verdict, digest_of
@@ -665,6 +666,27 @@ def test_many_processes_may_be_the_first_to_use_it(url: str) -> None:
 
 
 # --- Any sequence ----------------------------------------------------------------------------------------------------
+
+
+def test_a_message_names_the_database_and_neither_user_nor_password_nor_options() -> None:
+    ledger = SqlLedger("postgresql+nodriver://anna:secret@db.example.com:5433/gov?sslmode=require")
+
+    with pytest.raises(LedgerError) as refused:
+        ledger.head("flights", "test")
+
+    assert "postgresql+nodriver://db.example.com:5433/gov" in str(refused.value)
+    assert not any(word in str(refused.value) for word in ("anna", "secret", "sslmode"))
+
+
+@pytest.mark.parametrize("installed", ["psycopg", "psycopg2"])
+def test_a_connection_without_a_driver_uses_the_one_that_is_installed(
+    installed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "find_spec", lambda name: name == installed or None)
+
+    ledger = database.Database("postgresql://anna@db.example.com/gov")
+
+    assert ledger.where == f"postgresql+{installed}://db.example.com/gov"
 
 
 class AnySequence(RuleBasedStateMachine):

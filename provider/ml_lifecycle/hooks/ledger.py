@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ml_lifecycle.backends.ledger.base import Ledger
 
-DRIVERS = {"postgres": "postgresql", "postgresql": "postgresql", "sqlite": "sqlite", "mysql": "mysql"}
+DRIVERS = {"postgres": "postgresql", "postgresql": "postgresql", "sqlite": "sqlite"}
 """SQLAlchemy's dialect by the connection's type."""
 
 

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,7 @@ WAIT_S = 30
 _TRIES = 5
 _PAUSE_S = 0.02
 _WRITES = "ml_lifecycle_writes"
+_LIBPQ = ("postgresql+psycopg", "postgresql+psycopg2")
 
 
 class Transaction:
@@ -75,13 +77,18 @@ class Database:
     @property
     def where(self) -> str:
         """The database as a person may see it: without user, password and options."""
-        shown = self._url.set(username=None, password=None, query={})
-        return shown.render_as_string(hide_password=True)
+        from sqlalchemy import URL
+
+        url = self._url
+        return URL.create(url.drivername, host=url.host, port=url.port, database=url.database).render_as_string()
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         """Do the work on one consistent state of the tables."""
         self._prepare()
         with self._translated(), self._engine.connect() as connection:
+            if not self._is_sqlite:
+                # Of several look-ups in one transaction, each would else see what was committed in between.
+                connection.execution_options(isolation_level="REPEATABLE READ")
             return work(Transaction(connection))
 
     def write(self, work: Callable[[Transaction], Result], *, lock: str) -> Result:
@@ -113,6 +120,8 @@ class Database:
             return  # BEGIN IMMEDIATE has waited already
         from sqlalchemy import text
 
+        for limit in ("lock_timeout", "statement_timeout"):
+            connection.execute(text("SELECT set_config(:limit, :most, true)"), {"limit": limit, "most": f"{WAIT_S}s"})
         key = int.from_bytes(hashlib.sha256(lock.encode()).digest()[:8], "big", signed=True)
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
@@ -207,6 +216,8 @@ class Database:
         from sqlalchemy.pool import NullPool
 
         arguments: Row = {"timeout": WAIT_S} if self._is_sqlite else {}
+        if self._url.drivername in _LIBPQ:
+            arguments = {"connect_timeout": WAIT_S}
         try:
             engine = create_engine(self._url, poolclass=NullPool, connect_args=arguments, hide_parameters=True)
         except ModuleNotFoundError as error:
@@ -268,7 +279,13 @@ def _parsed(text: str) -> URL:
             f"the ledger's file {url.database or ':memory:'!r} is not an absolute path, so each process has another",
             way_out="write sqlite:////absolute/path.db, with four slashes",
         )
-    return url
+    return _with_driver(url) if url.drivername == "postgresql" else url
+
+
+def _with_driver(url: URL) -> URL:
+    """The PostgreSQL driver that is installed: SQLAlchemy's own choice is one in 2.0 and another in 2.1."""
+    installed = (name for name in _LIBPQ if find_spec(name.partition("+")[2]) is not None)
+    return url.set(drivername=next(installed, url.drivername))
 
 
 def _table(name: str) -> Table:
