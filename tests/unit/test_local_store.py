@@ -58,3 +58,15 @@ def test_a_csv_column_has_one_type_whatever_its_length(tmp_path: Path) -> None:
     values = LocalStore(tmp_path).read_table("long.csv")["x"]
 
     assert values.map(type).unique().tolist() == [str]
+
+
+def test_without_pyarrow_a_whole_file_is_told_from_a_cut_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pd.DataFrame({"key": ["a", "b"]}).to_parquet(tmp_path / "whole.parquet")
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-20])
+    for name in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+    LocalStore(tmp_path).check_complete("whole.parquet")
+
+    with pytest.raises(PartitionUnreadableError, match="is truncated"):
+        LocalStore(tmp_path).check_complete("cut.parquet")
