@@ -56,7 +56,7 @@ _MLFLOW_CONNECTION = {
         },
         "timeout_s": {
             "label": "Time-out in seconds",
-            "description": "How long one call may take; left empty, [ml_lifecycle] http_timeout_s counts.",
+            "description": "How long it may keep silent; left empty, [ml_lifecycle] http_timeout_s counts.",
             "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
         },
     },
@@ -116,5 +116,11 @@ _OPTIONS = {
         "",
         "lightgbm.sklearn.LGBMClassifier",
     ),
-    "http_timeout_s": _option("How long one call to a service may take, in seconds.", "float", "30", "10"),
+    "http_timeout_s": _option(
+        "Seconds that a service may keep silent within one request; a call, its repetitions included, is given up "
+        "after 60.",
+        "float",
+        "30",
+        "10",
+    ),
 }

@@ -185,7 +185,7 @@ class TrainedModel(Evidence):
 
     name: str
     uri: str
-    """``runs:/<run id>/model`` with a tracking server, else a folder."""
+    """``runs:/<run id>/model/<start of the digest>``, else a folder."""
     digest: str = Field(pattern=DIGEST)
     """Digest of the package's bytes, checked before every load."""
     format: Literal["skops"] = "skops"

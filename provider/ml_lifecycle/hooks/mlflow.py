@@ -27,7 +27,7 @@ class MlflowHook(BaseHook):
     A host of ``file:///folder`` keeps runs and versions in that folder instead, without any server: for one machine.
 
     :param mlflow_conn_id: The connection's id.
-    :param timeout_s: How long one call may take, where the connection does not say it.
+    :param timeout_s: Seconds that the server may keep silent within one request, where the connection does not say it.
     """
 
     conn_name_attr = "mlflow_conn_id"

@@ -72,7 +72,7 @@ def deploy(job: DeploymentJob, tools: Tools) -> Deployment | None:
 
 
 def roll_back(job: RollbackJob, tools: Tools) -> Deployment:
-    """Make the previous champion serve again; needs no approval, only a requester and a reason.
+    """Make the previous champion serve again; needs no approval; the audit names requester and reason.
 
     The same run makes one move, however often its task is run.
 
