@@ -138,7 +138,7 @@ def dags() -> Iterator[Callable[..., dict[str, Any]]]:
         return dags
 
     yield make
-    for file in made:
+    for file in set(made):
         file.unlink()
 
 
