@@ -52,6 +52,10 @@ TRUSTED_TYPES: Final = frozenset(
         "numpy.uint8",
         "numpy.uint32",
         "numpy.uint64",
+        # scikit-learn below 1.8, which Python 3.10 gets, gives its losses a shorter name.
+        "_loss.CyHalfBinomialLoss",
+        "_loss.CyHalfPoissonLoss",
+        "_loss.CyHalfSquaredError",
         "sklearn._loss._loss.CyHalfBinomialLoss",
         "sklearn._loss._loss.CyHalfPoissonLoss",
         "sklearn._loss._loss.CyHalfSquaredError",
