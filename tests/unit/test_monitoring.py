@@ -22,6 +22,7 @@ from ml_lifecycle.core.contracts import (
     DropRule,
     ModelVersion,
     RunRequest,
+    Scalar,
     ScoredPartition,
     Source,
     TrainedModel,
@@ -322,7 +323,13 @@ def test_a_month_that_is_not_there_is_an_error_and_publishes_nothing(
 # --- Performance -----------------------------------------------------------------------------------------------------
 
 
-def score(tools: Tools, scores: list[float], keys: str = "abcd", partition: str = "2013-02") -> ScoredPartition:
+def score(
+    tools: Tools,
+    scores: list[float],
+    keys: str = "abcd",
+    partition: str = "2013-02",
+    classes: tuple[Scalar, ...] = (False, True),
+) -> ScoredPartition:
     """Predictions as scoring publishes them."""
     uri = f"scored/{partition}"
     table = pd.DataFrame({"trip": list(keys), "score": scores, "label": [value >= 0.5 for value in scores]})
@@ -336,6 +343,7 @@ def score(tools: Tools, scores: list[float], keys: str = "abcd", partition: str 
         digest="1" * 64,
         fingerprint=fingerprint,
         dataset_fingerprint="2" * 64,
+        classes=classes,
     )
     runner.record("score", scored, tools, model="trips")
     return scored
@@ -392,8 +400,37 @@ def test_rows_without_a_label_and_rows_that_a_rule_drops_do_not_count(tools: Too
 
 @pytest.mark.parametrize("late", [["no", "yes"] * 2, [1, 2] * 2, [0.0, 1.0] * 2, [False, True] * 2])
 def test_a_target_may_be_text_or_number(late: list[Any], tools: Tools, tmp_path: Path) -> None:
-    score(tools, [0.1, 0.9, 0.2, 0.8])
+    score(tools, [0.1, 0.9, 0.2, 0.8], classes=tuple(late[:2]))
     outcomes(tmp_path, trip=list("abcd"), late=late)
+
+    report = measure_performance(performance_job(metric="roc_auc"), tools)
+
+    assert report.metrics["roc_auc"].value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("classes", "late"),
+    [
+        (("no", "yes"), ["no"] * 4),
+        ((1, 2), [1] * 4),
+        ((False, True), [False, False, False, None]),
+        ((False, True), [0.0] * 4),
+    ],
+)
+def test_a_month_of_one_class_is_measured_against_the_class_that_the_scores_are_about(
+    classes: tuple[Scalar, ...], late: list[Any], tools: Tools, tmp_path: Path
+) -> None:
+    score(tools, [0.1, 0.2, 0.3, 0.1], classes=classes)
+    outcomes(tmp_path, trip=list("abcd"), late=late)
+
+    report = measure_performance(performance_job(), tools)
+
+    assert report.metrics["accuracy"].value == 1.0
+
+
+def test_predictions_that_name_no_classes_are_about_the_label_that_sorts_last(tools: Tools, tmp_path: Path) -> None:
+    score(tools, [0.1, 0.9, 0.2, 0.8], classes=())
+    outcomes(tmp_path, trip=list("abcd"), late=["no", "yes"] * 2)
 
     report = measure_performance(performance_job(metric="roc_auc"), tools)
 

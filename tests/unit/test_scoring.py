@@ -71,6 +71,7 @@ def test_every_row_is_scored_and_stamped_with_the_version_and_its_digest(tools: 
     assert set(table["model_digest"]) == {model.digest}
     assert set(table["partition"]) == {"2013-02"}
     assert (scored.rows, scored.version, scored.digest) == (60, 1, model.digest)
+    assert scored.classes == (False, True)
 
 
 def test_a_row_scores_what_the_evaluation_would_have_said(tools: Tools, tmp_path: Path, landed: pd.DataFrame) -> None:

@@ -378,6 +378,8 @@ class ScoredPartition(Evidence):
     fingerprint: str = Field(pattern=DIGEST)
     """Digest of the published bytes."""
     dataset_fingerprint: str = Field(pattern=DIGEST)
+    classes: tuple[Scalar, ...] = ()
+    """Class labels; scores are probabilities of the second one. Empty for a regression."""
 
 
 # --- Monitoring ------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from ml_lifecycle.core.contracts import (
     MonitoringResponse,
     PerformanceReport,
     RunRequest,
+    Scalar,
     Source,
     Verdict,
     digest_of,
@@ -183,11 +184,11 @@ def measure_performance(job: PerformanceJob, tools: Tools) -> PerformanceReport:
     scored = _scored(job, tools)
     if isinstance(scored, str):
         return _performance(job, None, detail=scored)
-    version, predictions = scored
+    version, classes, predictions = scored
     labelled = _labelled(job, predictions, tools)
     if isinstance(labelled, str):
         return _performance(job, version, detail=labelled)
-    target = _as_numbers(labelled[_target(job)], job.metric)
+    target = _as_numbers(labelled[_target(job)], job.metric, classes)
     value = measure(job.metric, target, labelled["score"].astype("float64"))
     verdict = core.judge_performance(value, at_least=job.at_least, at_most=job.at_most)
     detail = "" if value is not None else f"{job.metric} is undefined on these rows"
@@ -341,8 +342,8 @@ def _target(job: PerformanceJob) -> str:
     return job.columns.target
 
 
-def _scored(job: PerformanceJob, tools: Tools) -> tuple[int, pd.DataFrame] | str:
-    """The published predictions with the version that made them, or why there are none."""
+def _scored(job: PerformanceJob, tools: Tools) -> tuple[int, Sequence[Scalar], pd.DataFrame] | str:
+    """The published predictions with the version that made them and its classes, or why there are none."""
     uri = render(job.scored.uri, job.request.partition)
     found = tools.data.published(uri)
     if found is None:
@@ -367,7 +368,7 @@ def _scored(job: PerformanceJob, tools: Tools) -> tuple[int, pd.DataFrame] | str
     with tools.data.folder(uri, found) as folder:
         table = read_parquet(folder / "predictions.parquet")
     require_columns(table, [job.columns.key, "score"], where=uri, role="the predictions' column")
-    return int(content["version"]), table[[job.columns.key, "score"]]
+    return int(content["version"]), content.get("classes") or (), table[[job.columns.key, "score"]]
 
 
 def _labelled(job: PerformanceJob, predictions: pd.DataFrame, tools: Tools) -> pd.DataFrame | str:
@@ -390,16 +391,25 @@ def _labelled(job: PerformanceJob, predictions: pd.DataFrame, tools: Tools) -> p
     return labelled
 
 
-def _as_numbers(target: pd.Series[Any], metric: str) -> pd.Series[Any]:
-    """The target as numbers; of two classes, scores are about the one that sorts last, as in scikit-learn."""
+def _as_numbers(target: pd.Series[Any], metric: str, classes: Sequence[Scalar]) -> pd.Series[Any]:
+    """The target as numbers; of two classes, scores are about the second one, whichever of them the labels hold."""
     from pandas.api import types
 
-    if types.is_numeric_dtype(target.dtype) and (metric in _OF_NUMBERS or target.isin([0, 1]).all()):
-        numbers: pd.Series[Any] = target.astype("float64")
-        return numbers
-    values = target if types.is_numeric_dtype(target.dtype) else target.astype(str)
-    hits: pd.Series[Any] = (values == values.max()).astype("float64")
-    return hits
+    is_number = types.is_numeric_dtype(target.dtype)
+    if classes and not (is_number and metric in _OF_NUMBERS):
+        hits = target.map(_as_label).eq(_as_label(classes[1]))
+    elif is_number and (metric in _OF_NUMBERS or target.isin([0, 1]).all()):
+        hits = target
+    else:
+        values = target if is_number else target.astype(str)
+        hits = values.eq(values.max())
+    numbers: pd.Series[Any] = hits.astype("float64")
+    return numbers
+
+
+def _as_label(value: Any) -> str:
+    """True, 1 and 1.0 are one label, however a file stores it."""
+    return value if isinstance(value, str) else str(float(value))
 
 
 # --- Response --------------------------------------------------------------------------------------------------------

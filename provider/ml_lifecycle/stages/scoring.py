@@ -82,6 +82,7 @@ def _publish(job: ScoringJob, model: LoadedModel, version: int, uri: str, tools:
         "version": version,
         "digest": model.trained.digest,
         "dataset_fingerprint": dataset.fingerprint,
+        "classes": list(model.info.classes),
     }
 
     def write(folder: Path) -> None:
