@@ -576,3 +576,20 @@ def test_an_open_approval_holds_retraining_back(champion: TrainedModel, tools: T
     assert soon[0] == "nothing"
     assert "version 2 already waits for its approval" in soon[1]
     assert late[0] == "retrain"
+
+
+def test_a_question_that_ran_out_holds_retraining_back_no_longer(
+    champion: TrainedModel, tools: Tools, tmp_path: Path
+) -> None:
+    job = response_job(tools, tmp_path)
+    entry = tools.ledger.results(tools.environment, "trips", "register")[0]["content"]
+    waiting = ModelVersion.model_validate({**entry, "version": 2, "digest": "3" * 64})
+    tools.ledger.record_result(tools.environment, "train/2", "register", waiting, model="trips", at=NOW)
+    end = NOW + timedelta(days=3)
+    tools.ledger.ask(question(waiting, tools, epoch=1), requested_by=None, at=NOW, expires_at=end)
+
+    open_still = answer(job, at(tools, end, "trips_monitor/open"))
+    over = answer(job, at(tools, end + timedelta(minutes=1), "trips_monitor/over"))
+
+    assert open_still[0] == "nothing"
+    assert over[0] == "retrain"

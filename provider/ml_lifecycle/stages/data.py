@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ml_lifecycle.backends.data.base import DataStore, FileState
 from ml_lifecycle.backends.files import file_digest, write_parquet
-from ml_lifecycle.core.contracts import Columns, Contract, DatasetRef, DropRule, Source, digest_of
+from ml_lifecycle.core.contracts import Columns, Contract, DatasetRef, DropRule, RunRequest, Source, digest_of
 from ml_lifecycle.core.data import render
 from ml_lifecycle.core.errors import (
     ColumnError,
@@ -51,6 +51,20 @@ class SnapshotJob(Contract):
     drop: tuple[DropRule, ...] = ()
     labelled: bool = True
     """Whether the target is needed: join the labels, apply the drop rules, refuse a dataset without a target."""
+
+    @classmethod
+    def unlabelled(
+        cls, request: RunRequest, source: Source, related: Mapping[str, Source], columns: Columns
+    ) -> SnapshotJob:
+        """One partition as it is scored: monitoring that asks the same way gets the same snapshot, and so its bytes."""
+        return cls(
+            model=request.model,
+            partitions=(request.partition,),
+            source=source,
+            related=dict(related),
+            columns=columns,
+            labelled=False,
+        )
 
 
 class ReadinessJob(Contract):

@@ -14,6 +14,7 @@ from pydantic import Field
 from ml_lifecycle.backends.files import read_parquet
 from ml_lifecycle.core import monitoring as core
 from ml_lifecycle.core.contracts import (
+    Ask,
     ColumnDrift,
     Columns,
     Contract,
@@ -165,7 +166,7 @@ def detect_drift(job: DriftJob, tools: Tools) -> DriftReport:
             where=f"{request.model} in environment {tools.environment}",
             way_out="approve a release first",
         )
-    current = snapshot(_current(job), tools)
+    current = snapshot(SnapshotJob.unlabelled(request, job.source, job.related, job.columns), tools)
     uri = f"reports/drift/{request.model}/{request.partition}-v{champion.version}-{_key(job, champion, current)[:8]}"
     if tools.data.published(uri) is None:
         _publish(uri, job, champion, current, tools)
@@ -224,18 +225,6 @@ def respond(job: ResponseJob, tools: Tools) -> MonitoringResponse:
 def _require_partition(request: RunRequest) -> None:
     if not request.partition:
         raise RequestError("no partition was asked for", where=request.model, way_out="name one, such as 2013-04")
-
-
-def _current(job: DriftJob) -> SnapshotJob:
-    """The partition as scoring reads it: the same snapshot, and so the same bytes."""
-    return SnapshotJob(
-        model=job.request.model,
-        partitions=(job.request.partition,),
-        source=job.source,
-        related=job.related,
-        columns=job.columns,
-        labelled=False,
-    )
 
 
 def _key(job: DriftJob, champion: Champion, current: DatasetRef) -> str:
@@ -437,5 +426,12 @@ def _waiting_version(job: ResponseJob, tools: Tools) -> int | None:
         if tools.clock() - entry["at"] < job.cooldown
     }
     asks = tools.ledger.open_asks(job.request.model, tools.environment)
-    waiting = [ask.version for ask in asks if ask.epoch == epoch and ask.version in recent]
+    waiting = [
+        ask.version for ask in asks if ask.epoch == epoch and ask.version in recent and _is_answerable(ask, tools)
+    ]
     return waiting[-1] if waiting else None
+
+
+def _is_answerable(ask: Ask, tools: Tools) -> bool:
+    asked = tools.ledger.asked(ask.ask_id)
+    return asked is not None and (asked.expires_at is None or tools.clock() <= asked.expires_at)

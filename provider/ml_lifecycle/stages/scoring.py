@@ -72,7 +72,7 @@ def score_with(job: ScoringJob, model: TrainedModel, tools: Tools) -> ScoredPart
 
 
 def _publish(job: ScoringJob, model: LoadedModel, version: int, uri: str, tools: Tools) -> ScoredPartition:
-    dataset = snapshot(_snapshot_job(job), tools)
+    dataset = snapshot(SnapshotJob.unlabelled(job.request, job.source, job.related, job.columns), tools)
     table = _predictions(job, dataset, model, version, tools)
     origin = {
         "model": job.request.model,
@@ -96,17 +96,6 @@ def _publish(job: ScoringJob, model: LoadedModel, version: int, uri: str, tools:
             "the predictions are gone again", where=uri, way_out="find out who deletes them, and score again"
         )
     return published
-
-
-def _snapshot_job(job: ScoringJob) -> SnapshotJob:
-    return SnapshotJob(
-        model=job.request.model,
-        partitions=(job.request.partition,),
-        source=job.source,
-        related=job.related,
-        columns=job.columns,
-        labelled=False,
-    )
 
 
 def _predictions(job: ScoringJob, dataset: DatasetRef, model: LoadedModel, version: int, tools: Tools) -> pd.DataFrame:
