@@ -131,8 +131,13 @@ class Demo:
     # --- what Airflow does --------------------------------------------------------------------------------------------
 
     def _trained(self, step: Step, run: dict[str, Any]) -> None:
-        registered = self.engineer.xcom(run["dag_id"], run["dag_run_id"], "register")
         gate = self.engineer.xcom(run["dag_id"], run["dag_run_id"], "gate")
+        failed = [
+            f"{check['rule']} (observed {check['observed']})" for check in gate["checks"] if check["verdict"] == "fail"
+        ]
+        if failed:
+            raise DemoError(f"the gate failed the candidate of {run['dag_id']}: {'; '.join(failed)}")
+        registered = self.engineer.xcom(run["dag_id"], run["dag_run_id"], "register")
         auc = gate["evaluation"]["metrics"]["roc_auc"]["value"]
         self._ran(step, run)
         step.result = (
