@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -391,6 +392,31 @@ def test_a_project_without_a_repository_has_no_known_version(tmp_path: Path, mon
     monkeypatch.delenv("ML_LIFECYCLE_CODE_VERSION", raising=False)
 
     assert code_version(tmp_path).startswith("unknown: ")
+
+
+def test_another_change_of_a_tracked_file_is_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ML_LIFECYCLE_CODE_VERSION", raising=False)
+
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=anna", "-c", "user.email=anna@example.com")
+        command = ["git", "-C", str(tmp_path), *who, *arguments]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def version_with(content: bytes) -> str:
+        (tmp_path / "helpers.py").write_bytes(content)
+        return code_version(tmp_path)
+
+    (tmp_path / "helpers.py").write_bytes(b"x = 1\n")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "Help")
+
+    clean, first, second = version_with(b"x = 1\n"), version_with(b"x = 2\n"), version_with(b"x = '\xff'\n")
+
+    assert len(clean) == 40
+    assert first.startswith(f"{clean}-dirty.")
+    assert second.startswith(f"{clean}-dirty.")
+    assert len({first, second, version_with(b"x = 2\n")}) == 2
 
 
 def test_the_deployment_may_say_the_code_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

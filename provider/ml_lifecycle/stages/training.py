@@ -368,23 +368,25 @@ def installed_distributions() -> str:
 
 
 def code_version(project: Path) -> str:
-    """The project's git commit, ``-dirty`` where files differ from it, or ``unknown`` with the reason.
+    """The project's git commit, or ``unknown`` with the reason.
 
-    ``ML_LIFECYCLE_CODE_VERSION`` overrides it where the project is deployed without its repository.
+    Where tracked files differ from the commit, ``-dirty.`` and eight digits of how follow: another change is another
+    version, and so another training. ``ML_LIFECYCLE_CODE_VERSION`` overrides it where the project is deployed without
+    its repository.
     """
     given = os.environ.get("ML_LIFECYCLE_CODE_VERSION")
     if given:
         return given
     try:
         commit = _git(project, "rev-parse", "HEAD")
-        changed = _git(project, "status", "--porcelain", "--untracked-files=no", "--", ".")
+        changed = _git(project, "diff", "--binary", "--no-ext-diff", "--no-textconv", "HEAD", "--", ".")
     except FileNotFoundError:
         return "unknown: git is not installed"
     except subprocess.TimeoutExpired:
         return "unknown: git did not answer"
     except subprocess.CalledProcessError as error:
         return f"unknown: {(error.stderr.strip().splitlines() or ['git failed'])[0][:200]}"
-    return f"{commit}-dirty" if changed else commit
+    return f"{commit}-dirty.{hashlib.sha256(changed.encode()).hexdigest()[:8]}" if changed else commit
 
 
 def _git(project: Path, *arguments: str) -> str:
@@ -392,7 +394,8 @@ def _git(project: Path, *arguments: str) -> str:
         ["git", "-C", str(project), *arguments],  # noqa: S607  # git is where the deployment put it
         check=True,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=10,
         env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
     )

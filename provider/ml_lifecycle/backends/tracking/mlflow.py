@@ -572,7 +572,7 @@ def _json(response: Any) -> dict[str, Any]:
 
 def _for_the_page(tags: Mapping[str, str]) -> dict[str, str]:
     """What MLflow's own columns show: user, source and commit."""
-    commit = tags.get("ml_lifecycle.code_version", "").removesuffix("-dirty")
+    commit = tags.get("ml_lifecycle.code_version", "").partition("-dirty")[0]
     shown = {
         "mlflow.user": tags.get("ml_lifecycle.requester", ""),
         "mlflow.source.name": tags.get("ml_lifecycle.run", ""),
