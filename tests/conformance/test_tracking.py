@@ -360,6 +360,16 @@ def test_a_lost_reply_makes_no_second_run_and_no_second_version(mlflow_url: str,
     assert direct.version(name, 2) is None
 
 
+def test_what_was_made_and_is_not_found_is_not_made_again() -> None:
+    tracker = MlflowTracking("http://127.0.0.1:9", deadline_s=0.5)
+    made: list[str] = []
+
+    with pytest.raises(ServiceUnavailableError, match="the run was made, and is not found"):
+        tracker._ensure(lambda: None, lambda: made.append("run"), tracker._deadline(), what="the run")
+
+    assert made == ["run"]
+
+
 class CutShort(Unreliable):
     """Hands requests on, and cuts the first answer with a file's content in half."""
 

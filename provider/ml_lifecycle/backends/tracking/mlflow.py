@@ -346,20 +346,24 @@ class MlflowTracking(Tracking, Registry):
         self, look_up: Callable[[], Made | None], make: Callable[[], None], deadline: float, *, what: str
     ) -> Made:
         """Look first, make, and look again: a lost reply, or another maker, is found and not repeated."""
-        pause = _FIRST_PAUSE_S
+        pause, is_made = _FIRST_PAUSE_S, False
         while True:
             found = look_up()
             if found is not None:
                 return found
+            missing = _NoAnswerError(f"{what} was made, and is not found")
             try:
-                make()
+                if not is_made:
+                    make()
+                    is_made = True
+                    continue
             except _NoAnswerError as error:
-                pause = self._pause(pause, deadline, error)
+                missing = error
             except _RefusedError as error:
                 if error.code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            if time.monotonic() > deadline:
-                raise self._unavailable(f"{what} was made, and is not found")
+                is_made = True
+            pause = self._pause(pause, deadline, missing)
 
     def _runs_by_key(self, experiment_id: str, key: str, deadline: float) -> list[dict[str, Any]]:
         """The runs of a key, first one first."""
