@@ -319,6 +319,19 @@ def test_a_huge_file_is_refused_without_reading_it_whole(tmp_path: Path) -> None
     assert "is larger than 1048576 bytes" in document.mistakes[0].what
 
 
+def test_a_file_of_far_too_many_keys_is_given_up_early(tmp_path: Path) -> None:
+    document = read_document(written(tmp_path, "".join(f"k{number}: 1\n" for number in range(100_000))))
+
+    assert [one.what for one in document.mistakes] == ["is beyond the first 10,000 keys and values"]
+
+
+@pytest.mark.parametrize("letter", ["\\0", "\\u202e", "\\e", "\u202e"])
+def test_a_character_that_cannot_be_seen_is_refused_however_it_is_written(tmp_path: Path, letter: str) -> None:
+    document = read_document(written(tmp_path, GOOD.replace("owner: ", f'contact2: "a{letter}b"\nowner: ', 1)))
+
+    assert any("cannot be seen" in one.what for one in document.mistakes)
+
+
 def test_two_files_about_one_model_are_a_mistake(tmp_path: Path) -> None:
     first, second = written(tmp_path, GOOD), written(tmp_path, GOOD, "copy.yaml")
 

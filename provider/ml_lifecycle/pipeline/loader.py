@@ -22,6 +22,8 @@ from ml_lifecycle.pipeline.spec import Ambiguous, GateSection, Loc, Pipeline, Se
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 20
+MAX_NODES = 10_000
+"""Keys and values; far more would hold up Airflow's DAG processor for minutes."""
 
 _YAML_LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONSTANTS = {
@@ -40,6 +42,8 @@ _AMBIGUOUS = re.compile(
     r"|[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?|[-+]?[0-9]*\.[0-9_]*_[0-9_]*"
 )
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_UNSEEN = "\t\n\r\u200d\u00a0\u3000"
+"""Characters that are no mischief though they cannot be seen: white space, and what joins emojis."""
 _MAX_INTEGER = 2**63 - 1
 
 
@@ -97,6 +101,7 @@ class Document:
     mistakes: list[Mistake] = field(default_factory=list)
     pipeline: Pipeline | None = None
     """``None`` where there are mistakes."""
+    _places: set[tuple[int, int, str]] = field(default_factory=set)
 
     def add(self, loc: Loc, what: str, way_out: str, *, at_key: bool = False) -> None:
         """Note a mistake at the deepest piece of ``loc`` that the file has."""
@@ -110,7 +115,8 @@ class Document:
 
     def add_at(self, line: int, column: int, path: str, what: str, way_out: str) -> None:
         """Note a mistake at a place; of two that are found in the same one, the first says why."""
-        if not any((one.line, one.column, one.path) == (line, column, path) for one in self.mistakes):
+        if (line, column, path) not in self._places:
+            self._places.add((line, column, path))
             self.mistakes.append(Mistake(self.file, line, column, path, what, way_out))
 
     def is_wrong(self, loc: Loc) -> bool:
@@ -255,6 +261,7 @@ class _TreeReader:
     def __init__(self, document: Document, events: Iterator[Any]) -> None:
         self.document = document
         self.events = events
+        self.nodes = 0
 
     def end(self) -> None:
         for event in self.events:
@@ -276,6 +283,12 @@ class _TreeReader:
 
     def node(self, event: Any, loc: Loc) -> Node:
         path = path_of(loc)
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            self.refuse(
+                event, path, f"is beyond the first {MAX_NODES:,} keys and values", "a pipeline file is a page; split it"
+            )
+            raise _StopReadingError
         if len(loc) > MAX_DEPTH:
             self.refuse(
                 event, path, f"is nested deeper than {MAX_DEPTH} levels", "a pipeline file is flat; check brackets"
@@ -323,6 +336,9 @@ class _TreeReader:
 
     def scalar(self, event: Any, path: str) -> Any:
         text: str = event.value
+        hidden = next((letter for letter in text if not letter.isprintable() and letter not in _UNSEEN), None)
+        if hidden is not None:
+            self.refuse(event, path, f"the character U+{ord(hidden):04X} cannot be seen", "remove it")
         if not event.implicit[0]:
             return text
         if text in _CONSTANTS:
