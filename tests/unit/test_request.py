@@ -40,6 +40,10 @@ def test_a_run_without_any_input_takes_the_newest_partitions() -> None:
     assert request.partitions == ("2013-01", "2013-02", "2013-03")
 
 
+def test_a_reason_may_have_lines_and_emojis() -> None:
+    assert merged(conf={"reason": "complaints\n\t\U0001f469\u200d\U0001f680" + "x" * 1985}).reason.startswith("compl")
+
+
 def test_a_window_follows_the_calendar_over_the_turn_of_the_year() -> None:
     assert merged(conf={"partition": "2013-01"}).partitions == ("2012-11", "2012-12", "2013-01")
 
@@ -125,6 +129,13 @@ def test_a_partition_that_a_sensor_waits_for_need_not_be_there() -> None:
         ),
         ({"available": None}, "there is no partition to work on"),
         ({"conf": {"reason": 7}}, "conf: reason: 7 is not text"),
+        ({"conf": {"reason": "x" * 2001}}, "conf: reason: the text has 2,001 characters; write at most 2,000"),
+        ({"conf": {"reason": "safe\u202e"}}, r"the character U\+202E cannot be seen"),
+        ({"conf": {"reason": "\x00"}}, r"the character U\+0000 cannot be seen"),
+        (
+            {"conf": {"partition": "2013-06"}, "held": {f"{one}/{{{{ partition }}}}": () for one in "abc"}},
+            r"2013-06 is not there: a/2013-04, a/2013-05, a/2013-06, b/2013-04, b/2013-05, b/2013-06 and 3 more;",
+        ),
         ({"conf": {"hyperparameters": [1]}}, "is not a mapping"),
         (
             {"conf": {"hyperparameters": {"max_itr": 3}}},

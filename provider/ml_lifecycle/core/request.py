@@ -19,8 +19,14 @@ TAKES: dict[Stream, tuple[str, ...]] = {
     "rollback": ("reason", "version"),
 }
 """What a run of each stream may be asked for."""
+MAX_FILES = 6
+"""How many missing files a message names."""
 MAX_SPANS = 5
 """More runs of partitions than these would bury the message that lists them."""
+MAX_REASON = 2000
+"""Characters of a reason."""
+_UNSEEN = "\t\n\r\u200d\u00a0\u3000"
+"""Characters that are no mischief though they cannot be seen: white space, and what joins emojis."""
 MAX_NUMBER = 1e300
 """Larger numbers are infinity under another name."""
 
@@ -80,7 +86,7 @@ def merge_request(
         trigger=trigger,
         partition=partitions[-1] if partitions else "",
         partitions=partitions,
-        reason=_text("reason", asked.get("reason", told.get("reason", ""))),
+        reason=_reason(asked, told),
         requester=requester,
         hyperparameters=_overrides(asked.get("hyperparameters", {}), hyperparameters),
         version=_version(asked.get("version", told.get("version"))) if "version" in TAKES[stream] else None,
@@ -131,7 +137,8 @@ def _refuse_absent(
     if not absent:
         return
     missing = [render(uri, name) for uri, names in held.items() for name in absent if name not in names]
-    files = f": {', '.join(missing)}" if missing else ""
+    more = f" and {len(missing) - MAX_FILES} more" if len(missing) > MAX_FILES else ""
+    files = f": {', '.join(missing[:MAX_FILES])}{more}" if missing else ""
     # Names of one form sort by time; files of another form say nothing about this pipeline.
     alike = [name for name in available or () if len(name) == len(EXAMPLES[every])]
     raise RequestError(
@@ -165,6 +172,25 @@ def _text(name: str, value: Any, *, place: str = "conf") -> str:
     if isinstance(value, str):
         return value
     raise RequestError(f"{value!r} is not text", where=f"{place}: {name}", way_out="put it in quotes")
+
+
+def _reason(asked: Mapping[str, Any], told: Mapping[str, Any]) -> str:
+    """What a person wrote is kept for good and shown to approvers: it is short, and shows what it holds."""
+    if "reason" not in asked:
+        return _text("reason", told.get("reason", ""), place="event")
+    reason = _text("reason", asked["reason"])
+    if len(reason) > MAX_REASON:
+        raise RequestError(
+            f"the text has {len(reason):,} characters",
+            where="conf: reason",
+            way_out=f"write at most {MAX_REASON:,}, and link to the rest",
+        )
+    hidden = next((letter for letter in reason if not letter.isprintable() and letter not in _UNSEEN), None)
+    if hidden is not None:
+        raise RequestError(
+            f"the character U+{ord(hidden):04X} cannot be seen", where="conf: reason", way_out="remove it"
+        )
+    return reason
 
 
 def _version(value: Any) -> int | None:
