@@ -82,8 +82,8 @@ class AirflowClient:
         )
         self.call("PATCH", path, json={"chosen_options": [option], "params_input": form})
 
-    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> str:
-        """What a task wrote into its log."""
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> list[dict[str, Any]]:
+        """What a task wrote into its log: one mapping a line, with ``event`` and mostly ``level``."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
-        lines = self.call("GET", path, params={"full_content": "true"}, headers={"Accept": "application/json"})
-        return "\n".join(str(line.get("event", line)) for line in lines["content"] if isinstance(line, dict))
+        found = self.call("GET", path, params={"full_content": "true"}, headers={"Accept": "application/json"})
+        return [line for line in found["content"] if isinstance(line, dict)]

@@ -80,6 +80,8 @@ class Demo:
     def run(self) -> Summary:
         """The whole life; raises at the first stage that does not do what it should."""
         deployment = self.deployment
+        self.summary.airflow, self.summary.mlflow = deployment.airflow_url, deployment.mlflow_url
+        self.summary.ledger, self.summary.data = deployment.ledger_url, str(deployment.data_root)
         self.engineer, self.approver = (
             AirflowClient(deployment.airflow_url, user, deployment.users[user]) for user in ("engineer", "approver")
         )
@@ -106,9 +108,6 @@ class Demo:
     def _finish(self) -> Summary:
         self.summary.mistakes = final_state_mistakes(self.deployment, MODEL, MONTHS)
         self.summary.ok = not self.summary.mistakes
-        self.summary.seconds = round(time.monotonic() - self.began, 1)
-        self.summary.airflow, self.summary.mlflow = self.deployment.airflow_url, self.deployment.mlflow_url
-        self.summary.ledger, self.summary.data = self.deployment.ledger_url, str(self.deployment.data_root)
         return self.summary
 
     # --- what the two people do ---------------------------------------------------------------------------------------
@@ -231,8 +230,8 @@ class Demo:
             / f"attempt={task['try_number']}.log"
         )
         log = self.engineer.log(task["dag_id"], task["dag_run_id"], task["task_id"], task["try_number"])
-        lines = [line for line in log.splitlines() if line.strip() and not line.startswith("Task ")]
-        return (lines[-1] if lines else "it left no log"), place
+        errors = [str(line["event"]) for line in log if line.get("level") in ("error", "critical")]
+        return (errors[0] if errors else "its log holds no error"), place
 
     # --- the table ----------------------------------------------------------------------------------------------------
 
@@ -280,6 +279,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; everything was stopped", file=sys.stderr)
         return 130
+    summary.seconds = round(time.monotonic() - demo.began, 1)
     (home / "summary.json").write_text(json.dumps(asdict(summary), indent=2))
     if summary.steps:
         print_table(summary)
