@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import pandas as pd  # noqa: TID253  # no DAG file imports a test
@@ -186,3 +187,18 @@ def test_an_index_that_was_stored_comes_back_as_a_column(tmp_path: Path) -> None
 def test_a_table_that_parquet_cannot_hold_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be written as parquet"):
         write_parquet(pd.DataFrame({"a": [1, "x", [2]]}), tmp_path / "file.parquet")
+
+
+def test_what_a_killed_publisher_left_is_removed_by_a_later_one_and_what_is_being_written_is_not(
+    tmp_path: Path,
+) -> None:
+    old, busy = tmp_path / ".scored.a1b2.draft", tmp_path / ".scored.c3d4.draft"
+    for draft in (old, busy):
+        draft.mkdir()
+        (draft / "half").write_text("of it")
+    two_days_ago = time.time() - 2 * 86400
+    os.utime(old, (two_days_ago, two_days_ago))
+
+    publish_folder(tmp_path / "scored", lambda folder: write_parquet(pd.DataFrame({"a": [1]}), folder / "a.parquet"))
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [busy.name, "scored"]

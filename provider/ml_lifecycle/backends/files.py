@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PART = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.,=@+-]{0,199}")
+_ABANDONED_S = 86400.0
 
 
 def file_digest(path: Path) -> str:
@@ -93,6 +95,7 @@ def publish_folder(target: Path, write: Callable[[Path], None]) -> bool:
     :raises DataError: ``write`` left the folder empty, or something that is no folder lies at ``target``.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target)
     # The leading dot keeps a half-written folder out of every listing, and `inside` refuses its name.
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".draft", dir=target.parent))
     try:
@@ -105,6 +108,14 @@ def publish_folder(target: Path, write: Callable[[Path], None]) -> bool:
     finally:
         # After a successful rename nothing is left here; else the draft must not stay behind.
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what publishers of this target left that were killed; one that still writes is never that old."""
+    for draft in target.parent.glob(f".{target.name[:100]}.*.draft"):
+        with suppress(FileNotFoundError):
+            if time.time() - draft.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def publish_file(target: Path, write: Callable[[Path], None]) -> None:
