@@ -236,6 +236,10 @@ class SourceSection(Section, Source):
         return {"uri": value} if isinstance(value, str) else value
 
 
+KEPT = ("snapshots", "quarantine", "reports")
+"""Folders below the data root that belong to the stages."""
+
+
 class OutputSection(Section, Source):
     """One family of folders; ``scored/{{ partition }}`` alone is short for ``{uri: ...}``."""
 
@@ -246,6 +250,13 @@ class OutputSection(Section, Source):
     @classmethod
     def _from_uri(cls, value: Any) -> Any:
         return {"uri": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _is_its_own(self) -> OutputSection:
+        top = self.uri.partition("/")[0]
+        if top in KEPT or top.startswith("ledger.db"):
+            raise ValueError(f"{top!r} is kept for what stages publish; choose another folder, such as scored")
+        return self
 
 
 class DropSection(Section, DropRule):
