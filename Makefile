@@ -68,4 +68,4 @@ build: $(READY) ## Build the wheel and the source distribution
 	@$(BIN)/python -m build --no-isolation
 
 clean: down ## Remove everything that the other targets made
-	@rm -rf $(VENV) .demo dist build
+	@rm -rf $(VENV) .demo dist build  # a DEMO_HOME elsewhere is yours to remove

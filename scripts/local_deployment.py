@@ -28,6 +28,7 @@ HOST = "127.0.0.1"
 START_DEADLINE_S = 180.0
 STOP_DEADLINE_S = 20.0
 PROC = Path("/proc")
+MARKER = ".made-by-ml-lifecycle"
 HIGHEST_PORT = 65535
 Session = tuple[int, int | None]
 """The number of a process session, which is its first process, and when that started."""
@@ -105,6 +106,7 @@ class LocalDeployment:
         """
         if self.running():
             raise DeploymentError(f"{self.home} is running already; end it with: make down")
+        self.claim()
         for folder in ("airflow", "mlflow", "logs", "data"):
             (self.home / folder).mkdir(parents=True, exist_ok=True)
         ports = {name: self._port(name, default) for name, default in DEFAULT_PORTS.items()}
@@ -153,12 +155,24 @@ class LocalDeployment:
     def erase(self) -> None:
         """Remove everything that an earlier start left behind.
 
-        :raises DeploymentError: it is running.
+        :raises DeploymentError: it is running, or the folder holds something else.
         """
         if self.running():
             raise DeploymentError(f"{self.home} is running; end it first with: make down")
-        if self.home.exists():
-            shutil.rmtree(self.home)
+        self.claim()
+        shutil.rmtree(self.home)
+        self.claim()
+
+    def claim(self) -> None:
+        """Mark the home as the deployment's own, so that it may be erased.
+
+        :raises DeploymentError: the folder was there before and holds something else.
+        """
+        marker = self.home / MARKER
+        if self.home.exists() and any(self.home.iterdir()) and not marker.exists():
+            raise DeploymentError(f"{self.home} is not a folder of ours; choose an empty one: DEMO_HOME=...")
+        self.home.mkdir(parents=True, exist_ok=True)
+        marker.touch()
 
     # --- how ----------------------------------------------------------------------------------------------------------
 
@@ -366,6 +380,7 @@ def settings() -> tuple[Path, dict[str, int]]:
 
 def land(deployment: LocalDeployment, say: Callable[[str], None]) -> None:
     """Put the first half of 2013 into the deployment's data root; months that are there stay as they are."""
+    deployment.claim()
     say("landing the flights that left New York from January to June 2013")
     command = [sys.executable, "-m", "include.flight_delays.land"]
     command += ["--data-root", str(deployment.data_root), "--months", "1-6"]

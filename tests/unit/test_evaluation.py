@@ -114,6 +114,13 @@ def test_a_slice_by_a_column_that_is_not_there_names_those_that_are(tools: Tools
         evaluate(EvaluationJob(model=trained(tools), slices=("airport",)), tools)
 
 
+def test_a_slice_by_a_column_of_countless_values_is_refused(tools: Tools) -> None:
+    model = trained(tools, dataset(tools, rows(1000)))
+
+    with pytest.raises(ColumnError, match=r"'id' has 200 values in the holdout, and at most 100 are measured apart"):
+        evaluate(EvaluationJob(model=model, slices=("id",)), tools)
+
+
 def test_a_holdout_of_one_class_has_no_area(tools: Tools) -> None:
     table = rows()
     table.loc[table.index >= 320, "late"] = True

@@ -362,6 +362,7 @@ def performance_job(**changes: Any) -> PerformanceJob:
         "columns": COLUMNS,
         "metric": "accuracy",
         "at_least": 0.75,
+        "min_rows": 4,
         **changes,
     }
     return PerformanceJob(**values)
@@ -486,6 +487,15 @@ def test_an_undefined_metric_or_no_limit_is_inconclusive(
     report = measure_performance(performance_job(**changes), tools)
 
     assert (report.verdict, report.detail) == (Verdict.INCONCLUSIVE, detail)
+
+
+def test_a_handful_of_labels_says_nothing(tools: Tools, tmp_path: Path) -> None:
+    score(tools, SCORES)
+    outcomes(tmp_path, trip=list("abcd"), late=[False] * 4)
+
+    report = measure_performance(performance_job(min_rows=5), tools)
+
+    assert (report.verdict, report.detail) == (Verdict.INCONCLUSIVE, "only 4 rows have labels, 5 are needed")
 
 
 def test_predictions_that_were_changed_are_refused(tools: Tools, tmp_path: Path) -> None:

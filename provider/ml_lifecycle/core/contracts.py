@@ -1,14 +1,15 @@
 """Every value that one stage hands to another.
 
 Contracts are frozen and cross XCom as plain JSON: :meth:`Contract.to_xcom` out, ``model_validate()`` in. They hold
-references and digests, never data. Fields are only ever added, with a default, and never renamed: a run that started
-before an upgrade must be able to end after it.
+references and digests, never data. Fields are only ever added, with a default that never changes, and never renamed: a
+run that started before an upgrade must be able to end after it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from enum import Enum
 from typing import Any, Literal
@@ -35,8 +36,11 @@ class Contract(BaseModel):
         return self.model_dump(mode="json")
 
     def content_digest(self) -> str:
-        """SHA-256 over the value's canonical JSON."""
-        return digest_of(self.to_xcom())
+        """SHA-256 over the canonical JSON of everything that differs from its default.
+
+        Defaults are left out, so that a field that is added later changes no digest that was taken before.
+        """
+        return digest_of(self.model_dump(mode="json", exclude_defaults=True))
 
 
 class Evidence(Contract):
@@ -57,7 +61,7 @@ class Verdict(str, Enum):
     INCONCLUSIVE = "inconclusive"
 
     @classmethod
-    def worst(cls, verdicts: Any) -> Verdict:
+    def worst(cls, verdicts: Iterable[Verdict]) -> Verdict:
         """One failure fails the whole, one unknown leaves it inconclusive; of nothing, nothing is known."""
         found = set(verdicts)
         if cls.FAIL in found:

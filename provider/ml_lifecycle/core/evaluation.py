@@ -48,7 +48,7 @@ def decide(rules: Sequence[GateRule], evaluation: Evaluation) -> GateDecision:
 
 def policy_digest(rules: Sequence[GateRule]) -> str:
     """Digest of the rules, in the order in which they are applied."""
-    return digest_of([rule.to_xcom() for rule in rules])
+    return digest_of([rule.content_digest() for rule in rules])
 
 
 def _holds(check: GateCheck) -> bool:

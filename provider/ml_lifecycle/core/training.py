@@ -32,7 +32,7 @@ def training_key(
             "estimator": estimator,
             "hyperparameters": dict(hyperparameters),
             "seed": seed,
-            "holdout": holdout.to_xcom(),
+            "holdout": holdout.content_digest(),
             "code_version": code_version,
             "environment_digest": environment_digest,
         }

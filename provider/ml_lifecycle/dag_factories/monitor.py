@@ -110,6 +110,7 @@ def _performance(
         metric=rule.metric,
         at_least=rule.at_least,
         at_most=rule.at_most,
+        min_rows=rule.min_rows,
         # Without labels in time it runs all the same, and says that nothing is known.
         trigger_rule=TriggerRule.NONE_FAILED,
     )

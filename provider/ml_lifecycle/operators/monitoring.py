@@ -76,6 +76,7 @@ class MonitorPerformanceOperator(LifecycleOperator):
     :param metric: What is measured.
     :param at_least: Least good value.
     :param at_most: Greatest good value.
+    :param min_rows: With fewer labelled rows, nothing is known.
     :param drop: Rows that do not count, ``[{"column": ..., "equals": ..., "because": ...}, ...]``.
     """
 
@@ -90,6 +91,7 @@ class MonitorPerformanceOperator(LifecycleOperator):
         metric: str,
         at_least: float | None = None,
         at_most: float | None = None,
+        min_rows: int = 30,
         drop: Sequence[Mapping[str, Any]] = (),
         **kwargs: Any,
     ) -> None:
@@ -100,6 +102,7 @@ class MonitorPerformanceOperator(LifecycleOperator):
         self.metric = metric
         self.at_least = at_least
         self.at_most = at_most
+        self.min_rows = min_rows
         self.drop = drop
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:
@@ -116,6 +119,7 @@ class MonitorPerformanceOperator(LifecycleOperator):
             metric=self.metric,
             at_least=self.at_least,
             at_most=self.at_most,
+            min_rows=self.min_rows,
         )
         return self.conclude(monitoring.measure_performance, job, tools).to_xcom()
 

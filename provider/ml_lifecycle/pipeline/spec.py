@@ -458,6 +458,8 @@ class PerformanceSection(Section):
     """Least good value."""
     at_most: float | None = None
     """Greatest good value."""
+    min_rows: int = Field(default=30, ge=1)
+    """With fewer labelled rows, nothing is known."""
 
 
 class RetrainSection(Section):

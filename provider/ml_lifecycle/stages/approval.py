@@ -22,7 +22,6 @@ from ml_lifecycle.core.contracts import (
     TrainedModel,
     ValidationReport,
     Verdict,
-    digest_of,
 )
 from ml_lifecycle.core.deployment import epoch_of
 from ml_lifecycle.core.errors import (
@@ -294,9 +293,11 @@ def _run(run_id: str, tools: Tools) -> tuple[Mapping[str, str], str]:
 def _gate_of(version: ModelVersion, tools: Tools) -> GateDecision | None:
     for result in reversed(_results("gate", version.name, tools)):
         content = result["content"]
-        same_rules = content["policy_digest"] == version.policy_digest
-        if same_rules and digest_of(content["evaluation"]) == version.metrics_digest:
-            return GateDecision.model_validate(content)
+        if content["policy_digest"] != version.policy_digest:
+            continue
+        decision = GateDecision.model_validate(content)
+        if decision.evaluation.content_digest() == version.metrics_digest:
+            return decision
     return None
 
 

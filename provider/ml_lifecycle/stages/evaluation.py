@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 CANDIDATE: Final = "candidate"
 CHAMPION: Final = "champion"
 TARGET: Final = "target"
+MOST_SLICE_VALUES: Final = 100
+"""Slices travel with the evaluation over XCom and are read by people."""
 
 
 class EvaluationJob(Contract):
@@ -160,6 +162,14 @@ def _check_slices(rows: pd.DataFrame, job: EvaluationJob) -> None:
             where="evaluation.slices",
             way_out=f"it has {', '.join(map(str, rows.columns))}",
         )
+    for column in job.slices:
+        values = rows[column].nunique(dropna=False)
+        if values > MOST_SLICE_VALUES:
+            raise ColumnError(
+                f"{column!r} has {values:,} values in the holdout, and at most {MOST_SLICE_VALUES} are measured apart",
+                where="evaluation.slices",
+                way_out="slice by a coarser column, made by whoever lands the data",
+            )
 
 
 def _truth(rows: pd.DataFrame, candidate: LoadedModel) -> Any:

@@ -78,6 +78,8 @@ class PerformanceJob(Contract):
     metric: str
     at_least: float | None = None
     at_most: float | None = None
+    min_rows: int = Field(default=30, ge=1)
+    """With fewer labelled rows, nothing is known."""
 
 
 class ResponseJob(Contract):
@@ -193,7 +195,9 @@ def measure_performance(job: PerformanceJob, tools: Tools) -> PerformanceReport:
     value = measure(job.metric, target, labelled["score"].astype("float64"))
     verdict = core.judge_performance(value, at_least=job.at_least, at_most=job.at_most)
     detail = "" if value is not None else f"{job.metric} is undefined on these rows"
-    if value is not None and verdict is Verdict.INCONCLUSIVE:
+    if len(labelled) < job.min_rows:
+        verdict, detail = Verdict.INCONCLUSIVE, f"only {len(labelled):,} rows have labels, {job.min_rows} are needed"
+    elif value is not None and verdict is Verdict.INCONCLUSIVE:
         detail = "no limit was set"
     metric = Metric(value=value, rows=len(labelled))
     return _performance(job, version, verdict=verdict, metric=metric, rows=len(labelled), detail=detail)

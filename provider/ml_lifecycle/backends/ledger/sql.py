@@ -44,7 +44,13 @@ class SqlLedger(Ledger):
     ) -> str:
         """Write what a stage of a run concluded; returns the result's digest."""
         content = result.to_xcom()
-        key = {"environment": environment, "run": run, "stage": stage, "digest": digest_of(content), "model": model}
+        key = {
+            "environment": environment,
+            "run": run,
+            "stage": stage,
+            "digest": result.content_digest(),
+            "model": model,
+        }
 
         def work(tx: Transaction) -> str:
             if tx.row("stage_results", **key) is None:
