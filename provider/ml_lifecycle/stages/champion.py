@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +79,21 @@ class Champion:
         return self.loaded.predict(features)
 
 
+@dataclass(frozen=True)
+class ChampionInfo:
+    """What is known of the model that serves, without loading it."""
+
+    move: Move
+    dataset: DatasetRef
+    """What it was trained on."""
+    info: PackageInfo
+
+    @property
+    def version(self) -> int:
+        """Its number in the registry."""
+        return self.move.version
+
+
 def champion_of(model: str, tools: Tools) -> Champion | None:
     """The champion of the ledger, ready to predict; ``None`` at epoch 0.
 
@@ -87,16 +104,37 @@ def champion_of(model: str, tools: Tools) -> Champion | None:
     if move is None:
         return None
     trained = _trained_in_ledger(move, tools)
-    where = f"version {move.version} of {model} ({move.uri})"
-    try:
-        loaded = load_trained(trained.model_copy(update={"uri": move.uri}), tools)
+    with _as_champion(move):
+        loaded = load_trained(trained, tools)
         check_features(loaded.info, tools)
+    return Champion(move=move, loaded=loaded)
+
+
+def champion_info(model: str, tools: Tools) -> ChampionInfo | None:
+    """As :func:`champion_of`, for whoever needs its data and its features, but not its predictions.
+
+    Importing scikit-learn to load a model costs about two CPU seconds.
+    """
+    move = tools.ledger.head(model, tools.environment)
+    if move is None:
+        return None
+    trained = _trained_in_ledger(move, tools)
+    with _as_champion(move), _package(trained, tools) as (_, info):
+        check_features(info, tools)
+    return ChampionInfo(move=move, dataset=trained.dataset, info=info)
+
+
+@contextmanager
+def _as_champion(move: Move) -> Iterator[None]:
+    """Tell errors about a package as errors about the champion; what may pass stays as it is."""
+    try:
+        yield
     except PassingError:
         raise
     except LifecycleError as error:
         way_out = error.way_out or "roll back to the version before, or approve another one"
+        where = f"version {move.version} of {move.model} ({move.uri})"
         raise ChampionError(f"the champion cannot be used: {error.what}", where=where, way_out=way_out) from error
-    return Champion(move=move, loaded=loaded)
 
 
 def load_trained(model: TrainedModel, tools: Tools) -> LoadedModel:
@@ -105,6 +143,14 @@ def load_trained(model: TrainedModel, tools: Tools) -> LoadedModel:
     :raises DigestMismatchError: the bytes are not those that training left.
     :raises UntrustedModelError: the package holds types that this deployment does not load.
     """
+    with _package(model, tools) as (folder, info):
+        fitted = SkopsFormat().load(folder, allowed_types=tools.trusted_types)
+    return LoadedModel(trained=model, info=info, model=fitted)
+
+
+@contextmanager
+def _package(model: TrainedModel, tools: Tools) -> Iterator[tuple[Path, PackageInfo]]:
+    """A model's package as a local folder, its bytes checked against its digest."""
     with tempfile.TemporaryDirectory(prefix="ml-lifecycle-") as temporary:
         folder = _fetched(model, Path(temporary) / "model", tools)
         found = digest_of_folder(folder)
@@ -116,9 +162,7 @@ def load_trained(model: TrainedModel, tools: Tools) -> LoadedModel:
                 where=model.uri,
                 way_out="its files were changed after training; train again, and find out who changed them",
             )
-        info = _package_info(folder, model)
-        fitted = SkopsFormat().load(folder, allowed_types=tools.trusted_types)
-    return LoadedModel(trained=model, info=info, model=fitted)
+        yield folder, _package_info(folder, model)
 
 
 def check_features(info: PackageInfo, tools: Tools) -> None:
@@ -200,7 +244,7 @@ def _package_info(folder: Path, model: TrainedModel) -> PackageInfo:
 def _trained_in_ledger(move: Move, tools: Tools) -> TrainedModel:
     for result in reversed(tools.ledger.results(tools.environment, move.model, "train")):
         if result["content"].get("digest") == move.digest:
-            return TrainedModel.model_validate(result["content"])
+            return TrainedModel.model_validate(result["content"]).model_copy(update={"uri": move.uri})
     raise ChampionError(
         f"the ledger holds no training of the champion's digest {move.digest[:12]}",
         where=f"version {move.version} of {move.model} in environment {tools.environment}",

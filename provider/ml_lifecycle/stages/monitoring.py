@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ml_lifecycle.backends.monitoring.base import DriftDetector
-    from ml_lifecycle.stages.champion import Champion
+    from ml_lifecycle.stages.champion import ChampionInfo
 
 LAYOUT = 1
 """Part of every drift report's name: a change of how drift is measured makes other names."""
@@ -157,11 +157,11 @@ def detect_drift(job: DriftJob, tools: Tools) -> DriftReport:
 
     :raises ChampionError: no version was released yet, or the champion cannot be used.
     """
-    from ml_lifecycle.stages.champion import champion_of
+    from ml_lifecycle.stages.champion import champion_info
 
     request = job.request
     _require_partition(request)
-    champion = champion_of(request.model, tools)
+    champion = champion_info(request.model, tools)
     if champion is None:
         raise ChampionError(
             "no version was released yet, so there is nothing to compare with",
@@ -231,7 +231,7 @@ def _require_partition(request: RunRequest) -> None:
         raise RequestError("no partition was asked for", where=request.model, way_out="name one, such as 2013-04")
 
 
-def _key(job: DriftJob, champion: Champion, current: DatasetRef) -> str:
+def _key(job: DriftJob, champion: ChampionInfo, current: DatasetRef) -> str:
     return digest_of(
         {
             "layout": LAYOUT,
@@ -245,7 +245,7 @@ def _key(job: DriftJob, champion: Champion, current: DatasetRef) -> str:
     )
 
 
-def _publish(uri: str, job: DriftJob, champion: Champion, current: DatasetRef, tools: Tools) -> None:
+def _publish(uri: str, job: DriftJob, champion: ChampionInfo, current: DatasetRef, tools: Tools) -> None:
     from ml_lifecycle.stages.training import build_inputs
 
     request, features = job.request, champion.info.features
@@ -277,7 +277,7 @@ def _publish(uri: str, job: DriftJob, champion: Champion, current: DatasetRef, t
     tools.data.publish(uri, write)
 
 
-def _published(uri: str, job: DriftJob, champion: Champion, current: DatasetRef, tools: Tools) -> DriftReport:
+def _published(uri: str, job: DriftJob, champion: ChampionInfo, current: DatasetRef, tools: Tools) -> DriftReport:
     with tools.data.folder(uri) as folder:
         try:
             summary = json.loads((folder / "report.json").read_text(encoding="utf-8"))

@@ -105,7 +105,7 @@ class SqlLedger(Ledger):
 
     def open_asks(self, model: str, environment: str) -> tuple[Ask, ...]:
         """Asks without a decision that are not superseded, oldest first."""
-        return self._database.read(lambda tx: tuple(_open(tx, model, environment)))
+        return self._database.read(lambda tx: tuple(ask for _, ask in _open(tx, model, environment)))
 
     def supersede(self, model: str, environment: str, *, newest: Ask, at: datetime) -> tuple[str, ...]:
         """Close every open ask but ``newest``; returns their ids.
@@ -115,17 +115,17 @@ class SqlLedger(Ledger):
 
         def work(tx: Transaction) -> tuple[str, ...]:
             _asked(tx, newest)
-            older = [ask for ask in _open(tx, model, environment) if ask != newest]
-            for ask in older:
+            older = {ask_id: ask for ask_id, ask in _open(tx, model, environment) if ask_id != newest.ask_id}
+            for ask_id, ask in older.items():
                 row = {
-                    "ask_id": ask.ask_id,
+                    "ask_id": ask_id,
                     "model": model,
                     "environment": environment,
                     "superseded_by": newest.ask_id,
                     "at": _text(at),
                 }
                 _add(tx, "superseded_asks", row, by=PIPELINE, action="supersede", subject=_named(ask))
-            return tuple(ask.ask_id for ask in older)
+            return tuple(older)
 
         return self._database.write(work, lock=model)
 
@@ -444,12 +444,13 @@ def _asked(tx: Transaction, ask: Ask) -> Row:
     return row
 
 
-def _open(tx: Transaction, model: str, environment: str) -> Iterator[Ask]:
+def _open(tx: Transaction, model: str, environment: str) -> Iterator[tuple[str, Ask]]:
+    """Ids and contents, oldest first. An id is the row's: what a question was asked under stays what it is."""
     scope = {"model": model, "environment": environment}
     closed = {row["ask_id"] for table in ("decisions", "superseded_asks") for row in tx.rows(table, **scope)}
     for row in tx.rows("asks", "audit_seq", **scope):
         if row["ask_id"] not in closed:
-            yield Ask.model_validate_json(row["content"])
+            yield row["ask_id"], Ask.model_validate_json(row["content"])
 
 
 def _refuse_closed(tx: Transaction, ask: Ask, at: datetime) -> None:
