@@ -15,10 +15,24 @@ from ml_lifecycle.backends.data.base import DataStore
 from ml_lifecycle.backends.ledger.base import Ledger
 from ml_lifecycle.backends.tracking.base import Registry, Tracking
 from ml_lifecycle.core.contracts import Contract, Evidence
-from ml_lifecycle.core.errors import EvidenceError
+from ml_lifecycle.core.errors import EvidenceError, MissingLibraryError
 
 Job = TypeVar("Job", bound=Contract)
 Result = TypeVar("Result", bound=Contract)
+
+EXTRAS = {
+    "numpy": "pandas",
+    "pandas": "pandas",
+    "pyarrow": "pandas",
+    "great_expectations": "great-expectations",
+    "matplotlib": "sklearn",
+    "scipy": "sklearn",
+    "skops": "sklearn",
+    "sklearn": "sklearn",
+    "evidently": "evidently",
+    "mlflow": "mlflow",
+}
+"""Which extra of this package brings a library."""
 
 
 def utc_now() -> datetime:
@@ -53,9 +67,16 @@ def run(stage: Callable[[Job, Tools], Result], job: Job, tools: Tools, *, model:
 
     :param model: Whose audit the result belongs to.
     :raises EvidenceError: the job carries a result that no stage wrote into the ledger.
+    :raises MissingLibraryError: the stage needs an extra that is not installed here.
     """
     verify(job, tools)
-    result = stage(job, tools)
+    try:
+        result = stage(job, tools)
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in EXTRAS:
+            raise
+        raise MissingLibraryError(library, EXTRAS[library]) from None
     if isinstance(result, Evidence):
         record(stage.__name__, result, tools, model=model)
     return result
