@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
 
+from ml_lifecycle.core.contracts import Ask
 from ml_lifecycle.hooks.tools import tools_for
 from tests.on_airflow.runs import context_of
 
@@ -171,3 +172,20 @@ def test_the_dag_s_form_and_time_limits_do_not_reach_the_question(release: Relea
     assert list(task.serialized_params) == ["reason"]
     assert task.execution_timeout is None
     assert tuple(task.template_fields) == ("request",)
+
+
+@pytest.mark.parametrize("by", ["approver", None])
+def test_a_question_that_a_newer_candidate_replaced_is_skipped_whether_answered_or_not(
+    release: Release, by: str | None
+) -> None:
+    parked = release.ask()
+    ledger, now = release.ledger(), datetime.now(timezone.utc)
+    asked = Ask.model_validate((parked.kwargs or {})["question"]["ask"])
+    newer = asked.model_copy(update={"version": 2, "digest": "2" * 64})
+    ledger.ask(newer, requested_by=None, at=now, expires_at=None)
+    ledger.supersede(release.model, "test", newest=newer, at=now)
+
+    with pytest.raises(AirflowSkipException, match="newer candidate's question has replaced this one"):
+        release.answer(parked, release.form["options"][0], by=by)
+
+    assert ledger.decision(asked.ask_id) is None

@@ -95,13 +95,19 @@ class ApproveModelOperator(HITLOperator):
     def execute_complete(  # type: ignore[override]  # what was asked comes back with the answer
         self, context: Context, event: Mapping[str, Any], question: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Write the answer into the ledger, and return the decision that stands there."""
+        """Write the answer into the ledger, and return the decision that stands there.
+
+        The task is skipped where a newer candidate's question has replaced this one.
+        """
         from ml_lifecycle.stages import approval
 
         with plain_errors(self.log):
             asked = parse(approval.Question, question, task_id=self.task_id)
             tools = tools_for(context)
             remember_version(self, asked.ask.model, asked.ask.version, tools)
+            state = tools.ledger.asked(asked.ask.ask_id)
+            if state is not None and state.superseded:
+                raise AirflowSkipException("a newer candidate's question has replaced this one; answer that one")
             person, option = _answer(event, asked, self.expires_after)
             reason = str((event.get("params_input") or {}).get("reason") or "")
             try:
