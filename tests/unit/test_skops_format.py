@@ -120,10 +120,7 @@ def test_categories_that_training_never_saw_are_scored(tmp_path: Path) -> None:
         assert np.isfinite(scores).all()
 
 
-def test_the_package_says_what_it_is(package: Path) -> None:
-    said = PackageInfo.model_validate(json.loads((package / "package.json").read_text()))
-
-    assert said == info()
+def test_the_package_holds_the_model_and_what_mlflow_reads(package: Path) -> None:
     assert sorted(path.name for path in package.iterdir()) == [
         "MLmodel",
         "input_example.json",
@@ -132,16 +129,6 @@ def test_the_package_says_what_it_is(package: Path) -> None:
         "python_env.yaml",
         "requirements.txt",
     ]
-
-
-def test_mlflow_can_serve_the_package(package: Path) -> None:
-    pyfunc = pytest.importorskip("mlflow.pyfunc")
-    rows = table()
-
-    served = pyfunc.load_model(str(package))
-
-    expected = SkopsFormat().load(package, allowed_types=()).predict_proba(rows)
-    np.testing.assert_array_equal(served.predict(rows), expected)
 
 
 def test_a_type_that_is_not_listed_is_refused_by_its_name(package: Path) -> None:
@@ -182,22 +169,6 @@ def test_a_function_inside_a_pipeline_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UntrustedModelError, match="log1p"):
         SkopsFormat().load(tmp_path / "model", allowed_types=())
-
-
-def test_the_deployment_may_add_a_type(tmp_path: Path) -> None:
-    from sklearn.neighbors import KNeighborsClassifier
-
-    rows = table()[["distance"]]
-    model = KNeighborsClassifier(algorithm="brute").fit(rows, rows["distance"] > 0)
-    SkopsFormat().save(model, tmp_path / "model", info(), example=rows.head(2))
-    with pytest.raises(UntrustedModelError, match="KNeighborsClassifier"):
-        SkopsFormat().load(tmp_path / "model", allowed_types=())
-
-    loaded = SkopsFormat().load(
-        tmp_path / "model", allowed_types=["sklearn.neighbors._classification.KNeighborsClassifier"]
-    )
-
-    np.testing.assert_array_equal(loaded.predict(rows), model.predict(rows))
 
 
 class Bomb:
