@@ -170,7 +170,6 @@ def test_the_deployment_may_add_a_type(model_format: ModelFormat, tmp_path: Path
     assert (tmp_path / "ran").exists()
 
 
-@pytest.mark.xfail(reason="a missing model file ends in a bare FileNotFoundError", raises=FileNotFoundError)
 @pytest.mark.parametrize("content", [None, {}, {"notes.txt": "none"}, {"package.json": "{}"}])
 def test_a_folder_that_is_no_package_is_told_with_its_place(
     model_format: ModelFormat, content: dict[str, str] | None, tmp_path: Path

@@ -148,7 +148,14 @@ class SkopsFormat(ModelFormat):
         """The fitted model. The folder's digest was checked before."""
         skops = _skops()
         where = str(folder / MODEL_FILE)
-        data = (folder / MODEL_FILE).read_bytes()
+        try:
+            data = (folder / MODEL_FILE).read_bytes()
+        except OSError as error:
+            raise UntrustedModelError(
+                f"the model file cannot be read ({type(error).__name__})",
+                where=where,
+                way_out="name the folder of a model package, or train again",
+            ) from None
         types = check_types(data, allowed_types=allowed_types, where=where)
         try:
             return skops.loads(data, trusted=sorted(types))

@@ -119,7 +119,7 @@ def _numbers(column: pd.Series[Any]) -> Any:
 def _categories(column: pd.Series[Any]) -> Any:
     """Values as texts; missing ones stay a category of their own, so that more of them is a change that shows."""
     values = column.astype(object).where(column.notna(), _MISSING)
-    return values.map(_as_text).to_numpy(dtype=object)
+    return values.map(lambda value: _without_tags(_as_text(value))).to_numpy(dtype=object)
 
 
 def _as_text(value: Any) -> str:
@@ -142,14 +142,32 @@ def _measure(
         numbers = [name for name, method in methods.items() if method == NUMERIC]
         categories = [name for name, method in methods.items() if method == CATEGORICAL]
         reference, current = _fewer_categories(reference, current, categories)
-        definition = DataDefinition(numerical_columns=numbers, categorical_columns=categories)
-        wanted = [ValueDrift(column=name, method=method, threshold=threshold) for name, method in methods.items()]
-        snapshot = Report(wanted).run(
-            Dataset.from_pandas(current[list(methods)], data_definition=definition),
-            Dataset.from_pandas(reference[list(methods)], data_definition=definition),
+        shown = {name: _harmless(name, place) for place, name in enumerate(methods)}
+        definition = DataDefinition(
+            numerical_columns=[shown[name] for name in numbers],
+            categorical_columns=[shown[name] for name in categories],
         )
-        found = {metric["config"]["column"]: float(metric["value"]) for metric in snapshot.dict()["metrics"]}
+        wanted = [
+            ValueDrift(column=shown[name], method=method, threshold=threshold) for name, method in methods.items()
+        ]
+        snapshot = Report(wanted).run(
+            Dataset.from_pandas(current[list(methods)].rename(columns=shown), data_definition=definition),
+            Dataset.from_pandas(reference[list(methods)].rename(columns=shown), data_definition=definition),
+        )
+        named = {text: name for name, text in shown.items()}
+        found = {named[metric["config"]["column"]]: float(metric["value"]) for metric in snapshot.dict()["metrics"]}
         return found, str(snapshot.get_html_str(as_iframe=False))
+
+
+def _harmless(name: str, place: int) -> str:
+    """A column's name for Evidently's page; ``place`` keeps changed names apart."""
+    text = _without_tags(name)
+    return text if text == name else f"{text} ({place})"
+
+
+def _without_tags(text: str) -> str:
+    # Evidently writes names and values into its scripts as they are: "</script>" would end the script.
+    return text.replace("<", "\u2039").replace(">", "\u203a")
 
 
 def _fewer_categories(
