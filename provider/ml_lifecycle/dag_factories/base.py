@@ -126,7 +126,7 @@ def _page(pipeline: Pipeline, does: str) -> str:
         f"- Owner: {pipeline.owner}; contact: {pipeline.contact}\n"
         f"- Risk: {pipeline.risk}\n"
         "- By hand: **Trigger**; every field may stay empty\n"
-        "- Where to look: the buttons *MLflow run*, *MLflow version* and *Report* under a task's *Details*, and its log, "
+        "- Where to look: the buttons *MLflow run*, *MLflow version* and *Report* under a task's *Details*; its log, "
         "whose last line says what was wrong and what to do\n"
         f"- All DAGs of this model: the tag `{model_tag(pipeline.model)}`\n"
     )
