@@ -149,19 +149,29 @@ def load_trained(model: TrainedModel, tools: Tools) -> LoadedModel:
 
 
 @contextmanager
-def _package(model: TrainedModel, tools: Tools) -> Iterator[tuple[Path, PackageInfo]]:
-    """A model's package as a local folder, its bytes checked against its digest."""
+def verified_package(uri: str, digest: str, tools: Tools) -> Iterator[Path]:
+    """A model package as a local folder whose bytes are what the digest says.
+
+    :raises DigestMismatchError: they are not.
+    :raises UntrustedModelError: nothing is there.
+    """
     with tempfile.TemporaryDirectory(prefix="ml-lifecycle-") as temporary:
-        folder = _fetched(model, Path(temporary) / "model", tools)
+        folder = _fetched(uri, Path(temporary) / "model", tools)
         found = digest_of_folder(folder)
-        if found != model.digest:
+        if found != digest:
             raise DigestMismatchError(
                 "the model package",
-                expected=model.digest,
+                expected=digest,
                 found=found,
-                where=model.uri,
+                where=uri,
                 way_out="its files were changed after training; train again, and find out who changed them",
             )
+        yield folder
+
+
+@contextmanager
+def _package(model: TrainedModel, tools: Tools) -> Iterator[tuple[Path, PackageInfo]]:
+    with verified_package(model.uri, model.digest, tools) as folder:
         yield folder, _package_info(folder, model)
 
 
@@ -218,15 +228,13 @@ def prepare(features: pd.DataFrame, inputs: dict[str, str], *, where: str) -> pd
     return table
 
 
-def _fetched(model: TrainedModel, into: Path, tools: Tools) -> Path:
-    if model.uri.startswith("runs:/"):
+def _fetched(uri: str, into: Path, tools: Tools) -> Path:
+    if uri.startswith("runs:/"):
         into.mkdir()
-        return tools.tracking.download(model.uri, into)
-    folder = Path(model.uri)
+        return tools.tracking.download(uri, into)
+    folder = Path(uri)
     if not folder.is_dir():
-        raise UntrustedModelError(
-            "there is no model package", where=model.uri, way_out="name the folder that training wrote"
-        )
+        raise UntrustedModelError("there is no model package", where=uri, way_out="name the folder that training wrote")
     return folder
 
 

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from ml_lifecycle.backends.deployment import target_from
 from ml_lifecycle.backends.deployment.base import DeploymentTarget
-from ml_lifecycle.backends.files import digest_of_folder
 from ml_lifecycle.core.contracts import Ask, Contract, Decision, Deployment, ModelVersion, Move, RunRequest
 from ml_lifecycle.core.deployment import NAMED, previous_champion
 from ml_lifecycle.core.errors import (
-    DataError,
-    DigestMismatchError,
     NoDecisionError,
     ServiceUnavailableError,
     StaleEpochError,
 )
 from ml_lifecycle.stages.approval import registered
+from ml_lifecycle.stages.champion import verified_package
 from ml_lifecycle.stages.runner import Tools
 
 ALL = 100
@@ -135,24 +131,8 @@ def _version_of(ask: Ask, tools: Tools) -> ModelVersion:
 
 
 def _check_bytes(uri: str, digest: str, tools: Tools) -> None:
-    with tempfile.TemporaryDirectory(prefix="ml-lifecycle-") as temporary:
-        into = Path(temporary) / "model"
-        into.mkdir()
-        found = digest_of_folder(tools.tracking.download(uri, into) if uri.startswith("runs:/") else _folder(uri))
-    if found != digest:
-        raise DigestMismatchError(
-            "the model package",
-            expected=digest,
-            found=found,
-            where=uri,
-            way_out="its files were changed after training; train again, and find out who changed them",
-        )
-
-
-def _folder(uri: str) -> Path:
-    if not Path(uri).is_dir():
-        raise DataError("there is no model package", where=uri, way_out="restore the folder, or train again")
-    return Path(uri)
+    with verified_package(uri, digest, tools):
+        pass
 
 
 # --- Carrying a move out ---------------------------------------------------------------------------------------------
