@@ -28,7 +28,7 @@ def scored_asset(model: str) -> Asset:
 
 
 def retrain_asset(model: str) -> Asset:
-    """Monitoring asks for a training: ``{model, partition, reason}``."""
+    """Monitoring asks for a training: ``{model, observed, reason}``; ``observed`` is the partition it looked at."""
     return _asset(model, "retrain")
 
 
