@@ -304,9 +304,23 @@ class ModelVersion(Evidence):
 # --- Release ---------------------------------------------------------------------------------------------------------
 
 
+class ApprovalTerms(Contract):
+    """Who may answer a question, and how many have to approve. They are part of the question."""
+
+    approvers: tuple[str, ...] = ()
+    """User names; empty for anyone who may edit the run."""
+    count: int = Field(default=1, ge=1, le=20)
+    """How many different people have to approve; one rejection is enough."""
+    escalate_to: tuple[str, ...] = ()
+    """Who may answer too, once the question has been open for ``escalate_after_s``."""
+    escalate_after_s: float | None = Field(default=None, gt=0)
+
+
 class Ask(Contract):
     """The question that an approver answers; its digest names everything that the answer is about."""
 
+    kind: Literal["model", "dataset"] = "model"
+    """A dataset's question names the data's fingerprint as its ``digest``, and version 0 at epoch 0."""
     model: str
     environment: str
     version: int
@@ -319,6 +333,7 @@ class Ask(Contract):
     """The ledger's head when the question was asked."""
     renewal: int = Field(default=0, ge=0)
     """How often the same was asked before and ran out, unanswered or unused."""
+    terms: ApprovalTerms = ApprovalTerms()
 
     @property
     def ask_id(self) -> str:
@@ -326,13 +341,50 @@ class Ask(Contract):
         return self.content_digest()
 
 
+class Posting(Contract):
+    """One showing of a question in Airflow's Required Actions: it takes one answer."""
+
+    ask_id: str = Field(pattern=DIGEST)
+    model: str
+    environment: str
+    number: int = Field(default=0, ge=0)
+    """Counts the showings of one question from 1; 0 before the ledger has numbered it."""
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+    ti_id: str = ""
+    """Airflow's id of the try that waits."""
+    author: str | None = None
+    """Who triggered the run that shows it; that person may reject, and never approve."""
+
+
+class Vote(Contract):
+    """One person's answer to an ask."""
+
+    ask_id: str = Field(pattern=DIGEST)
+    outcome: Literal["approve", "reject"]
+    person: str
+    """User name, or ``policy`` where policy itself decides."""
+    channel: Literal["airflow", "signed", "policy"]
+    """Which way it came: through the guard of Airflow's API server, as a signed file, or from policy."""
+    posting: int | None = None
+    """Which showing it answers; ``None`` for answers from outside Airflow."""
+    reason: str = ""
+    at: datetime
+    signature: str = ""
+    """Of an answer from outside: what proves who gave it."""
+
+
 class Decision(Contract):
-    """Who answered an ask, and how. Written once: the first answer is the decision."""
+    """What the answers to an ask came to: written once, with the vote that decided."""
 
     ask: Ask
     outcome: Literal["approve", "reject"]
     decided_by: str
-    """User name, or ``policy`` where policy itself decides."""
+    """User name of the last voter, or ``policy`` where policy itself decides."""
+    approved_by: tuple[str, ...] = ()
+    """Everybody who approved, in order."""
     requested_by: str | None = None
     reason: str = ""
     decided_at: datetime
@@ -354,6 +406,8 @@ class Move(Contract):
     """Where the model's package is read from."""
     decision_id: str | None = None
     """The ask's id; ``None`` for a rollback, which needs no approval."""
+    target: dict[str, Any] = {}
+    """Where it serves and with which options: what a rollback restores beside the model."""
     moved_by: str
     reason: str = ""
     moved_at: datetime

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ml_lifecycle.core.contracts import Ask, Contract, Decision, ModelVersion, Move
+from ml_lifecycle.core.contracts import Ask, Contract, Decision, ModelVersion, Move, Posting, Vote
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,14 @@ class Asked:
 
     ask: Ask
     requested_by: str | None
+    """Who asked for what is asked about; may reject, and never approve."""
+    excluded: tuple[str, ...]
+    """Others who may reject, and never approve: the last committer of the pipeline file."""
     at: datetime
     expires_at: datetime | None
     superseded: bool
+    blocked: str
+    """Why no decision on it gives a right to anything; empty where it may."""
 
 
 class Ledger(ABC):
@@ -55,8 +60,58 @@ class Ledger(ABC):
         """All moves, by epoch."""
 
     @abstractmethod
-    def ask(self, ask: Ask, *, requested_by: str | None, at: datetime, expires_at: datetime | None) -> str:
-        """Record that a decision is asked for; returns the ask's id. Asking again extends nothing."""
+    def ask(
+        self,
+        ask: Ask,
+        *,
+        requested_by: str | None,
+        excluded: tuple[str, ...] = (),
+        at: datetime,
+        expires_at: datetime | None,
+    ) -> str:
+        """Record that a decision is asked for; returns the ask's id. Asking again changes nothing."""
+
+    @abstractmethod
+    def post(self, posting: Posting, *, at: datetime) -> Posting:
+        """Record that a question is about to be shown to people; returns it with its number.
+
+        The same try that shows it again, with no answer in between, gets the number it had.
+
+        :raises LedgerError: nobody asked.
+        """
+
+    @abstractmethod
+    def posting_at(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Posting | None:
+        """The newest question that a task shows, or ``None`` where it shows none of ours."""
+
+    @abstractmethod
+    def postings(self, ask_id: str) -> tuple[Posting, ...]:
+        """Every showing of a question, oldest first."""
+
+    @abstractmethod
+    def vote(self, vote: Vote, *, forward: Callable[[], None] | None = None) -> Decision | None:
+        """Record one answer; returns the decision where there is one now, ``None`` while others have to answer.
+
+        Who may answer is decided here, within the transaction, by :func:`ml_lifecycle.core.approval.refusal`; of
+        contradictory answers given at the same time, one is taken. The same vote again changes nothing.
+
+        :param forward: Called once the vote is found good and before it is written, while no other vote on any ask of
+            the model can be written; what it raises undoes everything.
+        :raises ApprovalRefusedError: this answer does not count; the audit holds it with the reason.
+        :raises LedgerError: nobody asked.
+        """
+
+    @abstractmethod
+    def votes(self, ask_id: str) -> tuple[Vote, ...]:
+        """The answers that count, oldest first."""
+
+    @abstractmethod
+    def refuse(self, ask_id: str, *, person: str, why: str, at: datetime) -> None:
+        """Write into the audit that somebody's answer was not taken."""
+
+    @abstractmethod
+    def block(self, ask_id: str, *, why: str, at: datetime) -> None:
+        """Take every right from an ask and its decision, for ever: its answers contradict each other."""
 
     @abstractmethod
     def asked(self, ask_id: str) -> Asked | None:
@@ -71,13 +126,6 @@ class Ledger(ABC):
         """Close every open ask but ``newest``; returns their ids."""
 
     @abstractmethod
-    def decide(self, decision: Decision) -> Decision:
-        """Record a decision, unless the ask has one: the decision that stands is returned, the first one written.
-
-        :raises LedgerError: nothing was asked, or the ask was superseded or has expired.
-        """
-
-    @abstractmethod
     def decision(self, ask_id: str) -> Decision | None:
         """The decision on an ask, or ``None`` while it is open."""
 
@@ -86,8 +134,18 @@ class Ledger(ABC):
         """The newest decision about a model's digest, whichever ask it answered."""
 
     @abstractmethod
-    def release(self, version: ModelVersion, decision: Decision, *, moved_by: str, at: datetime) -> Move:
+    def release(
+        self,
+        version: ModelVersion,
+        decision: Decision,
+        *,
+        moved_by: str,
+        at: datetime,
+        target: Mapping[str, Any] | None = None,
+    ) -> Move:
         """Make a version champion under an approval; the same decision makes one move however often it is used.
+
+        :param target: Where it will serve and with which options; kept with the move, for a rollback to restore.
 
         :raises NoDecisionError: the decision is not in the ledger, is a rejection, has expired, or is about another
             digest.
@@ -132,9 +190,17 @@ class Ledger(ABC):
     def audit(self, model: str | None = None) -> tuple[Mapping[str, Any], ...]:
         """The audit rows in order: ``{model, seq, environment, at, actor, action, subject, detail, previous, digest}``.
 
-        ``action`` is ``result``, ``ask``, ``supersede``, ``decide``, ``release``, ``rollback`` or ``deployment``; a
-        refusal adds its word, such as ``release refused``.
+        ``action`` is ``result``, ``ask``, ``post``, ``vote``, ``decide``, ``block``, ``supersede``, ``release``,
+        ``rollback`` or ``deployment``; a refusal adds its word, such as ``release refused``.
         """
+
+    @abstractmethod
+    def models(self, environment: str) -> tuple[str, ...]:
+        """Every model that the ledger knows in this environment, sorted."""
+
+    @abstractmethod
+    def record_refusal(self, model: str, environment: str, *, action: str, by: str, why: str, at: datetime) -> None:
+        """Write into the audit that something was refused: ``action`` becomes ``<action> refused``."""
 
     @abstractmethod
     def verify_audit(self, model: str) -> int:
