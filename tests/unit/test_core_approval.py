@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from datetime import datetime, timezone
-from typing import Any
+from datetime import datetime, timedelta, timezone
+from typing import Any, Literal
 
 import pytest
 
@@ -10,14 +10,21 @@ from ml_lifecycle.core.approval import (
     Portrait,
     approve_label,
     body,
+    cannot_approve,
     cell,
+    is_escalated,
+    may_answer,
     number,
+    option_means,
+    outcome_of,
     policy_decides,
     refusal,
     short,
     subject,
 )
 from ml_lifecycle.core.contracts import (
+    ApprovalTerms,
+    Ask,
     ChampionResult,
     Columns,
     DatasetRef,
@@ -29,7 +36,10 @@ from ml_lifecycle.core.contracts import (
     Metric,
     TrainedModel,
     Verdict,
+    Vote,
 )
+
+Outcome = Literal["approve", "reject"]
 
 DIGEST = "3f9a2c1b" + "0" * 56
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -83,6 +93,39 @@ def told(**changes: Any) -> str:
     return body(Briefing(**{**told_otherwise, **changes}))
 
 
+def ask(terms: ApprovalTerms = ApprovalTerms(), verdict: Verdict = Verdict.PASS) -> Ask:  # noqa: B008  # frozen
+    return Ask(
+        model="flights",
+        environment="prod",
+        version=2,
+        digest=DIGEST,
+        dataset_fingerprint="d" * 64,
+        metrics_digest="e" * 64,
+        gate_verdict=verdict,
+        policy_digest="f" * 64,
+        epoch=1,
+        terms=terms,
+    )
+
+
+def vote(person: str, outcome: Outcome = "approve", **changes: Any) -> Vote:
+    given = {"channel": "airflow", "reason": "seen", "at": NOON, **changes}
+    return Vote(ask_id=ask().ask_id, outcome=outcome, person=person, **given)
+
+
+def refused(
+    given: Vote,
+    terms: ApprovalTerms = ApprovalTerms(),  # noqa: B008  # frozen
+    *,
+    verdict: Verdict = Verdict.PASS,
+    barred: dict[str, str] | None = None,
+    expires_at: datetime | None = None,
+    votes: list[Vote] | None = None,
+) -> str | None:
+    question = ask(terms, verdict)
+    return refusal(given, ask=question, asked_at=NOON, expires_at=expires_at, excluded=barred or {}, votes=votes or [])
+
+
 # --- Who may answer --------------------------------------------------------------------------------------------------
 
 
@@ -93,32 +136,163 @@ def test_the_option_carries_the_first_eight_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "by", "why"),
+    ("option", "outcome"),
     [
-        ("Approve 3f9a2c1b", "ada", None),
-        ("Reject", "ada", None),
-        ("Reject", "bob", None),
-        ("Approve 3f9a2c1b", "bob", "bob asked for this model, so somebody else has to approve it"),
-        ("Approve 3f9a2c1b", "eve", "eve may not answer for this model, only ada, bob"),
-        ("Reject", "eve", "eve may not answer for this model, only ada, bob"),
-        ("Approve", "ada", "the form said 'Approve', but"),
-        ("Approve aaaaaaaa", "ada", "the form said 'Approve aaaaaaaa', but the question is about 3f9a2c1b"),
-        ("approve 3f9a2c1b", "ada", "the form said 'approve 3f9a2c1b', but"),
-        ("", "ada", "the form said '', but"),
-        ("Reject", "", "Airflow did not say who answered"),
-        ("Approve 3f9a2c1b", "policy", "'policy' is the name under which policy itself decides"),
+        ("Approve 3f9a2c1b", "approve"),
+        ("Reject", "reject"),
+        ("Approve", None),
+        ("Approve aaaaaaaa", None),
+        ("approve 3f9a2c1b", None),
+        ("reject", None),
+        ("", None),
     ],
 )
-def test_who_may_answer_what(option: str, by: str, why: str | None) -> None:
-    found = refusal(option, digest=DIGEST, approvers=("ada", "bob"), by=by, requested_by="bob")
+def test_a_form_of_another_question_says_nothing(option: str, outcome: str | None) -> None:
+    assert option_means(option, DIGEST) == outcome
+
+
+@pytest.mark.parametrize(
+    ("outcome", "person", "why"),
+    [
+        ("approve", "ada", None),
+        ("reject", "ada", None),
+        ("reject", "bob", None),
+        ("approve", "bob", "bob asked for it, so somebody else has to approve it"),
+        ("approve", "eve", "eve may not answer this question, only ada, bob, BOB"),
+        ("reject", "eve", "eve may not answer this question, only ada, bob, BOB"),
+        ("approve", "BOB", "BOB asked for it"),
+        ("approve", "Ada", "Ada may not answer this question"),
+        ("reject", "", "nobody said who answered"),
+        ("reject", " ", "nobody said who answered"),
+        ("approve", "policy", "'policy' is the name under which policy itself decides"),
+        ("reject", "Policy", "'policy' is the name under which policy itself decides"),
+    ],
+)
+def test_who_may_answer_what(outcome: Outcome, person: str, why: str | None) -> None:
+    found = refused(
+        vote(person, outcome), ApprovalTerms(approvers=("ada", "bob", "BOB")), barred={"bob": "asked for it"}
+    )
 
     assert found is None if why is None else found is not None and found.startswith(why)
 
 
-def test_without_a_list_anyone_may_approve_but_the_requester_in_any_spelling() -> None:
-    assert refusal("Approve 3f9a2c1b", digest=DIGEST, approvers=(), by="eve", requested_by="Bob") is None
-    assert refusal("Approve 3f9a2c1b", digest=DIGEST, approvers=(), by="eve", requested_by=None) is None
-    assert refusal("Approve 3f9a2c1b", digest=DIGEST, approvers=(), by="bob", requested_by="Bob") is not None
+def test_without_a_list_anyone_may_approve_but_those_who_had_a_hand_in_it_in_any_spelling() -> None:
+    barred = cannot_approve(requested_by="Bob", authors=(None, "carol"), committers=("Dan Doe", "dan@example.com"))
+
+    assert barred == {
+        "Bob": "asked for it",
+        "carol": "started the run that asks",
+        "Dan Doe": "committed the pipeline file last",
+        "dan@example.com": "committed the pipeline file last",
+    }
+    for person in ("bob", "Carol", "DAN DOE", "dan@Example.com", "\uff22ob"):
+        assert refused(vote(person), barred=barred) is not None
+        assert refused(vote(person, "reject"), barred=barred) is None
+    assert refused(vote("eve"), barred=barred) is None
+
+
+def test_whoever_asked_and_started_the_run_is_told_the_first() -> None:
+    assert cannot_approve(requested_by="bob", authors=("bob",)) == {"bob": "asked for it"}
+    assert cannot_approve() == {}
+
+
+@pytest.mark.parametrize("reason", ["", " ", "\n\t"])
+def test_a_rejection_needs_a_reason_and_an_approval_none(reason: str) -> None:
+    found = refused(vote("ada", "reject", reason=reason))
+
+    assert found is not None
+    assert found.startswith("a rejection needs a reason")
+    assert refused(vote("ada", reason=reason)) is None
+
+
+@pytest.mark.parametrize("again", ["approve", "reject"])
+def test_nobody_answers_twice_in_any_spelling(again: Outcome) -> None:
+    found = refused(vote("Ada", again), votes=[vote("ada")])
+
+    assert found == "Ada has answered already, and nobody answers twice"
+
+
+def test_an_answer_counts_up_to_the_last_moment() -> None:
+    late = NOON + timedelta(microseconds=1)
+
+    assert refused(vote("ada"), expires_at=NOON) is None
+    for outcome in ("approve", "reject"):
+        found = refused(vote("ada", outcome, at=late), expires_at=NOON)
+        assert found == "the question expired at 2026-03-01 12:00:00 UTC"
+
+
+def test_the_second_list_may_answer_once_the_question_waited() -> None:
+    terms = ApprovalTerms(approvers=("ada",), escalate_to=("eve", "ada"), escalate_after_s=60)
+    before = NOON + timedelta(seconds=59)
+    then = NOON + timedelta(seconds=60)
+
+    assert refused(vote("eve", at=before), terms) is not None
+    assert refused(vote("eve", at=then), terms) is None
+    assert refused(vote("ada", at=then), terms) is None
+    assert refused(vote("mallory", at=then), terms) is not None
+    assert may_answer(terms, asked_at=NOON, at=before) == ("ada",)
+    assert may_answer(terms, asked_at=NOON, at=then) == ("ada", "eve")
+
+
+def test_a_question_to_anyone_stays_one_when_it_is_escalated() -> None:
+    terms = ApprovalTerms(escalate_to=("eve",), escalate_after_s=60)
+    then = NOON + timedelta(seconds=60)
+
+    assert is_escalated(terms, asked_at=NOON, at=then)
+    assert may_answer(terms, asked_at=NOON, at=then) == ()
+
+
+@pytest.mark.parametrize(
+    ("person", "outcome", "verdict", "why"),
+    [
+        ("policy", "approve", Verdict.PASS, None),
+        ("policy", "approve", Verdict.INCONCLUSIVE, "policy only approves, and only what passed"),
+        ("policy", "approve", Verdict.FAIL, "policy only approves, and only what passed"),
+        ("policy", "reject", Verdict.PASS, "policy only approves"),
+        ("ada", "approve", Verdict.PASS, "policy answers under the name 'policy', not 'ada'"),
+    ],
+)
+def test_policy_answers_on_a_pass_only_and_under_its_own_name(
+    person: str, outcome: Outcome, verdict: Verdict, why: str | None
+) -> None:
+    terms = ApprovalTerms(approvers=("ada",), count=2)
+
+    found = refused(vote(person, outcome, channel="policy"), terms, verdict=verdict)
+
+    assert found is None if why is None else found is not None and found.startswith(why)
+
+
+def test_policy_is_bound_by_the_expiry_too() -> None:
+    late = NOON + timedelta(seconds=1)
+
+    assert refused(vote("policy", channel="policy", at=late), expires_at=NOON) is not None
+
+
+@pytest.mark.parametrize(
+    ("count", "given", "outcome"),
+    [
+        (1, [], None),
+        (1, [("ada", "approve")], "approve"),
+        (2, [("ada", "approve")], None),
+        (2, [("ada", "approve"), ("ADA", "approve")], None),
+        (2, [("ada", "approve"), ("bob", "approve")], "approve"),
+        (2, [("ada", "approve"), ("bob", "reject")], "reject"),
+        (2, [("bob", "reject")], "reject"),
+        (1, [("ada", "approve"), ("bob", "reject")], "reject"),
+    ],
+)
+def test_one_rejection_is_enough_and_an_approval_needs_different_people(
+    count: int, given: list[tuple[str, Outcome]], outcome: str | None
+) -> None:
+    question = ask(ApprovalTerms(count=count))
+
+    assert outcome_of(question, [vote(person, what) for person, what in given]) == outcome
+
+
+def test_policys_approval_needs_no_second_person() -> None:
+    question = ask(ApprovalTerms(count=2))
+
+    assert outcome_of(question, [vote("policy", channel="policy")]) == "approve"
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Literal
 
-from ml_lifecycle.core.contracts import DatasetRef, Difference, Evaluation, GateCheck, GateDecision, Metric, Verdict
+from ml_lifecycle.core.contracts import (
+    ApprovalTerms,
+    Ask,
+    DatasetRef,
+    Difference,
+    Evaluation,
+    GateCheck,
+    GateDecision,
+    Metric,
+    Verdict,
+    Vote,
+)
 from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER
 
 Required = Literal["always", "on_inconclusive", "never"]
@@ -42,13 +54,80 @@ def approve_label(digest: str) -> str:
     return f"Approve {short(digest)}"
 
 
-def refusal(option: str, *, digest: str, approvers: Sequence[str], by: str, requested_by: str | None) -> str | None:
-    """Why this person may not give this answer, in a sentence for that person; ``None`` where they may.
+def option_means(option: str, digest: str) -> Literal["approve", "reject"] | None:
+    """What an option of the form stands for; ``None`` for one of another question, such as a stale form's."""
+    if option == REJECT:
+        return "reject"
+    return "approve" if option == approve_label(digest) else None
 
-    :param approvers: User names; empty for anyone.
-    :param requested_by: Who asked for the training; that person may reject, and never approve.
+
+def refusal(
+    vote: Vote,
+    *,
+    ask: Ask,
+    asked_at: datetime,
+    expires_at: datetime | None,
+    excluded: Mapping[str, str],
+    votes: Sequence[Vote],
+) -> str | None:
+    """Why an answer does not count, in a sentence for whoever gave it; ``None`` where it counts.
+
+    :param expires_at: The last moment at which an answer counts; ``None`` for no end.
+    :param excluded: Who may reject and never approve, with the reason: see :func:`cannot_approve`.
+    :param votes: The answers to the same question that count already.
     """
-    return next(_refusals(option, digest, approvers, by, requested_by), None)
+    if expires_at is not None and vote.at > expires_at:
+        return f"the question expired at {expires_at.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    if vote.channel == POLICY:
+        return next(_refusals_of_policy(vote, ask), None)
+    allowed = may_answer(ask.terms, asked_at=asked_at, at=vote.at)
+    return next(_refusals(vote, allowed, excluded, votes), None)
+
+
+def outcome_of(ask: Ask, votes: Iterable[Vote]) -> Literal["approve", "reject"] | None:
+    """What the answers come to; ``None`` while more are needed.
+
+    One rejection is enough. An approval needs as many different people as the question's terms say, or policy.
+    """
+    given = tuple(votes)
+    if any(vote.outcome == "reject" for vote in given):
+        return "reject"
+    if any(vote.channel == POLICY for vote in given):
+        return "approve"
+    people = {same_name(vote.person) for vote in given}
+    return "approve" if len(people) >= ask.terms.count else None
+
+
+def cannot_approve(
+    *, requested_by: str | None = None, authors: Iterable[str | None] = (), committers: Iterable[str] = ()
+) -> dict[str, str]:
+    """Who may reject and never approve, each with why.
+
+    :param requested_by: Who asked for what is asked about.
+    :param authors: Who triggered the runs that show the question; ``None`` for those that nobody triggered.
+    :param committers: Names and addresses under which the pipeline file was last committed.
+    """
+    found = dict.fromkeys(committers, "committed the pipeline file last")
+    found |= {author: "started the run that asks" for author in authors if author}
+    return found | ({requested_by: "asked for it"} if requested_by else {})
+
+
+def may_answer(terms: ApprovalTerms, *, asked_at: datetime, at: datetime) -> tuple[str, ...]:
+    """User names of those who may answer at this moment; empty for anyone who may edit the run."""
+    if not terms.approvers or not is_escalated(terms, asked_at=asked_at, at=at):
+        return terms.approvers
+    return (*terms.approvers, *(name for name in terms.escalate_to if name not in terms.approvers))
+
+
+def is_escalated(terms: ApprovalTerms, *, asked_at: datetime, at: datetime) -> bool:
+    """Whether a question that is still open has waited long enough for the second list of people."""
+    after = terms.escalate_after_s
+    return bool(terms.escalate_to) and after is not None and at >= asked_at + timedelta(seconds=after)
+
+
+def same_name(name: str) -> str:
+    """The form in which two spellings of one person's name are equal."""
+    return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def policy_decides(required: Required, verdict: Verdict) -> bool:
@@ -56,19 +135,30 @@ def policy_decides(required: Required, verdict: Verdict) -> bool:
     return required != "always" and verdict is Verdict.PASS
 
 
-def _refusals(option: str, digest: str, approvers: Sequence[str], by: str, requested_by: str | None) -> Iterator[str]:
-    if not by.strip():
-        yield "Airflow did not say who answered, so the answer cannot count"
-    if by == POLICY:
+def _refusals(vote: Vote, allowed: Sequence[str], barred: Mapping[str, str], votes: Sequence[Vote]) -> Iterator[str]:
+    person = same_name(vote.person)
+    if not person:
+        yield "nobody said who answered, so the answer cannot count"
+    if person == POLICY:
         yield f"{POLICY!r} is the name under which policy itself decides: answer under your own name"
-    if approvers and by not in approvers:
-        yield f"{by} may not answer for this model, only {', '.join(approvers)}"
-    if option == REJECT:
+    if allowed and vote.person not in allowed:
+        yield f"{vote.person} may not answer this question, only {', '.join(allowed)}"
+    if any(same_name(other.person) == person for other in votes):
+        yield f"{vote.person} has answered already, and nobody answers twice"
+    if vote.outcome == "reject":
+        if not vote.reason.strip():
+            yield "a rejection needs a reason: write one beside the buttons and answer again"
         return
-    if option != approve_label(digest):
-        yield f"the form said {option!r}, but the question is about {short(digest)}: open it anew and read it again"
-    if requested_by is not None and by.casefold() == requested_by.casefold():
-        yield f"{by} asked for this model, so somebody else has to approve it"
+    why = next((why for name, why in barred.items() if same_name(name) == person), None)
+    if why is not None:
+        yield f"{vote.person} {why}, so somebody else has to approve it"
+
+
+def _refusals_of_policy(vote: Vote, ask: Ask) -> Iterator[str]:
+    if vote.person != POLICY:
+        yield f"policy answers under the name {POLICY!r}, not {vote.person!r}"
+    if vote.outcome != "approve" or ask.gate_verdict is not Verdict.PASS:
+        yield f"policy only approves, and only what passed; the verdict is {ask.gate_verdict.value}"
 
 
 # --- What an approver reads ------------------------------------------------------------------------------------------
