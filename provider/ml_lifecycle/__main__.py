@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ml_lifecycle import __version__
+from ml_lifecycle.commands import owners
 from ml_lifecycle.core.errors import DataError, LifecycleError, PipelineError, RequestError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_file_commands(commands)
     _add_training_commands(commands)
     _add_model_commands(commands)
+    owners.add_parser(commands)
     return parser
 
 

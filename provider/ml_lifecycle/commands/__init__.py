@@ -1,0 +1,1 @@
+"""Commands of `ml-lifecycle` about the ledger and about deployments: one file each."""
