@@ -31,10 +31,14 @@ class AirflowClient:
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """One call below ``/api/v2``; a refusal is raised with Airflow's own words."""
-        answer = self._session.request(method, f"{self.url}/api/v2/{path}", timeout=TIMEOUT_S, **options)
+        answer = self.send(method, path, **options)
         if not answer.ok:
             raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:500]}", response=answer)
         return answer.json() if answer.content else None
+
+    def send(self, method: str, path: str, **options: Any) -> requests.Response:
+        """As :meth:`call`, with Airflow's answer as it is."""
+        return self._session.request(method, f"{self.url}/api/v2/{path}", timeout=TIMEOUT_S, **options)
 
     def dags(self) -> set[str]:
         """Names of the DAGs that Airflow has read."""

@@ -221,7 +221,7 @@ class LocalDeployment:
     def _write_passwords(self) -> None:
         path = self.home / "passwords.json"
         if not path.exists():
-            users = shared_settings()["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"].split(",")
+            users = self.environment()["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"].split(",")
             self._write_private(path, {user.split(":")[0]: secrets.token_urlsafe(9) for user in users})
 
     def _migrate(self, say: Callable[[str], None]) -> None:
