@@ -289,6 +289,53 @@ def test_a_version_is_tagged(tracker: Tracker, name: str, package: Path) -> None
     assert (version.tags["a"], version.tags["b"]) == ("1", "2")
 
 
+def test_all_versions_are_listed_by_number_with_their_keys(tracker: Tracker, name: str, package: Path) -> None:
+    run = tracker.ensure_run(name, KEY, name="first", tags={})
+    uri = tracker.upload(run.run_id, package, "model")
+    for key in (KEY, OTHER_KEY):
+        tracker.ensure_version(name, training_key=key, uri=uri, run_id=run.run_id, tags={})
+
+    assert [(one.version, one.training_key) for one in tracker.versions(name)] == [(1, KEY), (2, OTHER_KEY)]
+    assert tracker.versions(f"{name}-other") == ()
+
+
+def test_the_runs_of_a_key_are_counted(tracker: Tracker, name: str) -> None:
+    run = tracker.ensure_run(name, KEY, name="first", tags={})
+
+    assert tracker.runs_of(name, KEY) == (run.run_id,)
+    assert tracker.runs_of(name, OTHER_KEY) == tracker.runs_of(f"{name}-other", KEY) == ()
+
+
+def test_a_model_is_tagged(tracker: Tracker, name: str, package: Path) -> None:
+    run = tracker.ensure_run(name, KEY, name="first", tags={})
+    uri = tracker.upload(run.run_id, package, "model")
+    tracker.ensure_version(name, training_key=KEY, uri=uri, run_id=run.run_id, tags={})
+
+    tracker.tag_model(name, {"owner": "team", "epoch": "1"})
+    tracker.tag_model(name, {"epoch": "2"})
+
+    assert dict(tracker.model_tags(name)) == {"owner": "team", "epoch": "2"}
+    assert dict(tracker.model_tags(f"{name}-other")) == {}
+
+
+def test_tags_of_a_model_that_is_not_there_are_refused(tracker: Tracker, name: str) -> None:
+    with pytest.raises(ServiceRefusedError):
+        tracker.tag_model(name, {"owner": "team"})
+
+
+def test_an_alias_is_removed_once_and_removing_it_again_is_no_error(tracker: Tracker, name: str, package: Path) -> None:
+    run = tracker.ensure_run(name, KEY, name="first", tags={})
+    uri = tracker.upload(run.run_id, package, "model")
+    tracker.ensure_version(name, training_key=KEY, uri=uri, run_id=run.run_id, tags={})
+    for alias in ("champion", "champion-drill"):
+        tracker.set_alias(name, alias, 1)
+
+    for _ in range(2):
+        tracker.remove_alias(name, "champion-drill")
+
+    assert (tracker.alias(name, "champion-drill"), tracker.alias(name, "champion")) == (None, 1)
+
+
 @pytest.mark.parametrize("bad", ["Flights", "a\nb", "../x", "a'b", "", "x" * 64])
 def test_a_name_that_could_mislead_is_refused(tracker: Tracker, bad: str) -> None:
     with pytest.raises(ServiceRefusedError, match="not a model's name"):

@@ -30,6 +30,8 @@ class RegisteredVersion:
     run_id: str
     tags: Mapping[str, str] = field(default_factory=dict)
     url: str = ""
+    training_key: str = ""
+    """What it was registered under; empty for a version that somebody registered by hand."""
 
 
 class Tracking(ABC):
@@ -42,6 +44,10 @@ class Tracking(ABC):
     @abstractmethod
     def find_run(self, experiment: str, key: str) -> Run | None:
         """The run of this key, whether it is finished or not."""
+
+    @abstractmethod
+    def runs_of(self, experiment: str, key: str) -> tuple[str, ...]:
+        """The ids of all runs of this key, first one first; more than one is a fault."""
 
     @abstractmethod
     def ensure_run(self, experiment: str, key: str, *, name: str, tags: Mapping[str, str]) -> Run:
@@ -89,6 +95,10 @@ class Registry(ABC):
         """One version, or ``None``."""
 
     @abstractmethod
+    def versions(self, name: str) -> tuple[RegisteredVersion, ...]:
+        """Every version, by number; none while nothing is registered."""
+
+    @abstractmethod
     def newest_version(self, name: str) -> RegisteredVersion | None:
         """The version with the highest number, or ``None`` while nothing is registered."""
 
@@ -97,9 +107,21 @@ class Registry(ABC):
         """Set tags on a version."""
 
     @abstractmethod
+    def model_tags(self, name: str) -> Mapping[str, str]:
+        """The tags of the model itself; none while it is not registered."""
+
+    @abstractmethod
+    def tag_model(self, name: str, tags: Mapping[str, str]) -> None:
+        """Set tags on the model itself."""
+
+    @abstractmethod
     def alias(self, name: str, alias: str) -> int | None:
         """The version that the alias points at, or ``None``."""
 
     @abstractmethod
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point the alias at a version."""
+
+    @abstractmethod
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Take the alias away; removing one that is not there changes nothing."""

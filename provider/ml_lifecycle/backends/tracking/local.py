@@ -39,6 +39,11 @@ class LocalTracking(Tracking, Registry):
         run_id = _run_id(experiment, key)
         return self.get_run(run_id) if self._run_file(run_id).exists() else None
 
+    def runs_of(self, experiment: str, key: str) -> tuple[str, ...]:
+        """The ids of all runs of this key; a folder holds one at most."""
+        found = self.find_run(experiment, key)
+        return (found.run_id,) if found is not None else ()
+
     def ensure_run(self, experiment: str, key: str, *, name: str, tags: Mapping[str, str]) -> Run:
         """The run of this key, made if there is none: calling twice makes one run."""
         run_id = _run_id(experiment, key)
@@ -118,6 +123,10 @@ class LocalTracking(Tracking, Registry):
         """One version, or ``None``."""
         return self._registered(name, version) if self._version_file(name, version).exists() else None
 
+    def versions(self, name: str) -> tuple[RegisteredVersion, ...]:
+        """Every version, by number; none while nothing is registered."""
+        return tuple(self._registered(name, number) for number in self._numbers(name))
+
     def newest_version(self, name: str) -> RegisteredVersion | None:
         """The version with the highest number, or ``None`` while nothing is registered."""
         numbers = self._numbers(name)
@@ -130,19 +139,37 @@ class LocalTracking(Tracking, Registry):
             found["tags"].update(tags)
             _write(self._version_file(name, version), found)
 
+    def model_tags(self, name: str) -> Mapping[str, str]:
+        """The tags of the model itself; none while it is not registered."""
+        return _read_or_nothing(self._model(name) / "tags.json")
+
+    def tag_model(self, name: str, tags: Mapping[str, str]) -> None:
+        """Set tags on the model itself."""
+        file = self._model(name) / "tags.json"
+        with self._locked():
+            if not self._numbers(name):
+                raise ServiceRefusedError(f"there is no model {name!r}", where=str(self.folder))
+            _write(file, {**_read_or_nothing(file), **tags})
+
     def alias(self, name: str, alias: str) -> int | None:
         """The version that the alias points at, or ``None``."""
-        file = self._model(name) / "aliases.json"
-        aliases: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
-        return aliases.get(alias)
+        version: int | None = _read_or_nothing(self._model(name) / "aliases.json").get(alias)
+        return version
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point the alias at a version."""
         file = self._model(name) / "aliases.json"
         with self._locked():
             self._read_version(name, version)
-            aliases = json.loads(file.read_text()) if file.exists() else {}
-            _write(file, {**aliases, alias: version})
+            _write(file, {**_read_or_nothing(file), alias: version})
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Take the alias away; removing one that is not there changes nothing."""
+        file = self._model(name) / "aliases.json"
+        with self._locked():
+            aliases = _read_or_nothing(file)
+            if aliases.pop(alias, None) is not None:
+                _write(file, aliases)
 
     # --- Files -------------------------------------------------------------------------------------------------------
 
@@ -186,11 +213,23 @@ class LocalTracking(Tracking, Registry):
 
     def _registered(self, name: str, number: int) -> RegisteredVersion:
         found = self._read_version(name, number)
-        return RegisteredVersion(name, number, uri=found["uri"], run_id=found["run_id"], tags=found["tags"])
+        return RegisteredVersion(
+            name,
+            number,
+            uri=found["uri"],
+            run_id=found["run_id"],
+            tags=found["tags"],
+            training_key=found["training_key"],
+        )
 
 
 def _run_id(experiment: str, key: str) -> str:
     return hashlib.sha256(f"{experiment}\0{key}".encode()).hexdigest()[:32]
+
+
+def _read_or_nothing(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return content
 
 
 def _write(file: Path, content: Mapping[str, Any]) -> None:

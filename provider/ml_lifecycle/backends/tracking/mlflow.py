@@ -38,6 +38,7 @@ _PARAMETER_LENGTH: Final = 6000
 _TAG_LENGTH: Final = 5000
 _DESCRIPTION_LENGTH: Final = 5000
 _BATCH: Final = 100
+_PAGE: Final = 1000
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _UNAUTHORISED: Final = frozenset({401, 403})
 _COMMIT: Final = re.compile("[0-9a-f]{40,64}")
@@ -93,6 +94,13 @@ class MlflowTracking(Tracking, Registry):
         experiment_id = self._experiment_id(experiment, deadline)
         found = self._runs_by_key(experiment_id, key, deadline) if experiment_id is not None else []
         return self._as_run(found[0], experiment) if found else None
+
+    def runs_of(self, experiment: str, key: str) -> tuple[str, ...]:
+        """The ids of all runs of this key, first one first; more than one is a fault."""
+        deadline = self._deadline()
+        experiment_id = self._experiment_id(experiment, deadline)
+        found = self._runs_by_key(experiment_id, key, deadline) if experiment_id is not None else []
+        return tuple(str(run["info"]["run_id"]) for run in found)
 
     def ensure_run(self, experiment: str, key: str, *, name: str, tags: Mapping[str, str]) -> Run:
         """The run of this key, made if there is none: calling twice makes one run."""
@@ -289,6 +297,18 @@ class MlflowTracking(Tracking, Registry):
         found = self._get_or_none("model-versions/get", query, self._deadline())
         return self._as_version(found["model_version"]) if found is not None else None
 
+    def versions(self, name: str) -> tuple[RegisteredVersion, ...]:
+        """Every version, by number; none while nothing is registered."""
+        deadline, token = self._deadline(), ""
+        found: list[RegisteredVersion] = []
+        while True:
+            query = {"filter": f"name = '{checked_name(name)}'", "max_results": _PAGE}
+            page = self._get("model-versions/search", {**query, **({"page_token": token} if token else {})}, deadline)
+            found += [self._as_version(version) for version in page.get("model_versions", [])]
+            token = page.get("next_page_token", "")
+            if not token:
+                return tuple(sorted(found, key=lambda version: version.version))
+
     def newest_version(self, name: str) -> RegisteredVersion | None:
         """The version with the highest number, or ``None`` while nothing is registered."""
         query = {"filter": f"name = '{checked_name(name)}'", "order_by": "version_number DESC", "max_results": 1}
@@ -302,6 +322,17 @@ class MlflowTracking(Tracking, Registry):
             body = {"name": checked_name(name), "version": str(version), **pair}
             self._post("model-versions/set-tag", body, deadline)
 
+    def model_tags(self, name: str) -> Mapping[str, str]:
+        """The tags of the model itself; none while it is not registered."""
+        found = self._get_or_none("registered-models/get", {"name": checked_name(name)}, self._deadline())
+        return _unpaired(found["registered_model"].get("tags", [])) if found is not None else {}
+
+    def tag_model(self, name: str, tags: Mapping[str, str]) -> None:
+        """Set tags on the model itself."""
+        deadline = self._deadline()
+        for pair in _pairs(tags):
+            self._post("registered-models/set-tag", {"name": checked_name(name), **pair}, deadline)
+
     def alias(self, name: str, alias: str) -> int | None:
         """The version that the alias points at, or ``None``."""
         query = {"name": checked_name(name), "alias": alias}
@@ -313,6 +344,11 @@ class MlflowTracking(Tracking, Registry):
         """Point the alias at a version."""
         body = {"name": checked_name(name), "alias": alias, "version": str(version)}
         self._post("registered-models/alias", body, self._deadline())
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Take the alias away; removing one that is not there changes nothing."""
+        if self.alias(name, alias) is not None:
+            self._delete("registered-models/alias", {"name": checked_name(name), "alias": alias}, self._deadline())
 
     # --- What makes a thing once -------------------------------------------------------------------------------------
 
@@ -405,12 +441,14 @@ class MlflowTracking(Tracking, Registry):
 
     def _as_version(self, version: Mapping[str, Any]) -> RegisteredVersion:
         name, number = str(version["name"]), int(version["version"])
+        tags = _unpaired(version.get("tags", []))
         return RegisteredVersion(
             name=name,
             version=number,
             uri=str(version.get("source", "")),
             run_id=str(version.get("run_id", "")),
-            tags=_unpaired(version.get("tags", [])),
+            tags=tags,
+            training_key=tags.get(TRAINING_KEY, ""),
             url=f"{self._ui}/#/models/{quote(name)}/versions/{number}",
         )
 
