@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Scalar = str | int | float | bool | None
-Stream = Literal["train", "release", "score", "monitor", "rollback"]
+Stream = Literal["train", "release", "score", "monitor", "rollback", "drill"]
 
 DIGEST = r"^[0-9a-f]{64}$"
 NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
@@ -199,6 +199,19 @@ class TrainedModel(Evidence):
     dataset: DatasetRef
     holdout: HoldoutSpec
     training_rows: int
+    estimator: str = ""
+    hyperparameters: dict[str, Scalar] = {}
+    """Those that were in force, the run's own among them."""
+    seed: int | None = None
+    code_version: str = ""
+    """The project's commit, or why it is not known."""
+    features: str = ""
+    """The callable that makes the model's input."""
+    features_digest: str = ""
+    environment_digest: str = ""
+    """Digest of the installed distributions."""
+    hardware: str = ""
+    """The machine that trained, in one line."""
 
 
 class Metric(Contract):
@@ -224,6 +237,8 @@ class ChampionResult(Contract):
     digest: str = Field(pattern=DIGEST)
     metrics: dict[str, Metric]
     differences: dict[str, Difference]
+    slices: dict[str, dict[str, dict[str, Metric]]] = {}
+    """Slice column, then its value, then the metric."""
 
 
 class Evaluation(Evidence):
@@ -420,6 +435,35 @@ class Deployment(Evidence):
     previous: Move | None
     traffic: dict[str, int] = {}
     """Percent by version; whole numbers that sum to 100."""
+
+
+class DrillReport(Evidence):
+    """What a rehearsed rollback came to: everything that a rollback does, but the traffic."""
+
+    model: str
+    verdict: Verdict
+    """``inconclusive`` where there is nothing to go back to."""
+    from_version: int | None = None
+    """What serves; ``None`` before the first release."""
+    to_version: int | None = None
+    """What a rollback would bring back."""
+    epoch: int = Field(default=0, ge=0)
+    """The ledger's head while it was rehearsed."""
+    seconds: float | None = None
+    """How long it took; ``None`` where it did not come to an end."""
+    within_s: float
+    """How long it may take."""
+    detail: str = ""
+    """Why it would not work, or why nothing is known."""
+
+
+class EscalationNotice(Evidence):
+    """That a question has been open for so long that a second list of people was told."""
+
+    model: str
+    ask_id: str = Field(pattern=DIGEST)
+    told: tuple[str, ...]
+    """User names."""
 
 
 class ScoredPartition(Evidence):

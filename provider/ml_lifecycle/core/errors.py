@@ -139,6 +139,10 @@ class EvidenceError(LifecycleError):
     """A stage was handed a result that no stage wrote into the ledger."""
 
 
+class SignatureError(LifecycleError):
+    """What is signed was not signed by whom it should be, or does not hold."""
+
+
 # --- The ledger ------------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +160,18 @@ class ApprovalRefusedError(LedgerError):
 
 class NoDecisionError(LedgerError):
     """No valid decision stands for exactly this digest, environment and policy."""
+
+
+class TargetRefusedError(LifecycleError):
+    """This environment may not touch a deployment target: it is a sandbox, or another environment owns the place."""
+
+
+class RollbackNotReadyError(LifecycleError):
+    """A rehearsal showed that a rollback would not work, or would take too long."""
+
+
+class InvariantError(LifecycleError):
+    """What the ledger, the registry and the target say does not fit together, and no program can mend it."""
 
 
 # --- Services --------------------------------------------------------------------------------------------------------

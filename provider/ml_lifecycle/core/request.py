@@ -17,6 +17,7 @@ TAKES: dict[Stream, tuple[str, ...]] = {
     "score": ("partition", "reason"),
     "monitor": ("partition", "reason"),
     "rollback": ("reason", "version"),
+    "drill": ("reason",),
 }
 """What a run of each stream may be asked for."""
 MAX_FILES = 6
