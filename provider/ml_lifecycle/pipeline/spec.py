@@ -23,7 +23,8 @@ from pydantic import (
     model_validator,
 )
 
-from ml_lifecycle.core.contracts import NAME, DropRule, GateRule, HoldoutSpec, Scalar, Source
+from ml_lifecycle.core.approval import POLICY, same_name
+from ml_lifecycle.core.contracts import NAME, ApprovalTerms, DropRule, GateRule, HoldoutSpec, Scalar, Source
 from ml_lifecycle.core.errors import did_you_mean
 from ml_lifecycle.core.request import HyperparameterSpec
 
@@ -170,6 +171,27 @@ def check_text(text: str) -> str:
     if not text.strip():
         raise ValueError("is blank; write something here, or remove the key")
     return text
+
+
+def check_people(names: tuple[str, ...]) -> tuple[str, ...]:
+    """User names, each once."""
+    seen: dict[str, str] = {}
+    for name in names:
+        same = same_name(name)
+        if same == POLICY:
+            raise ValueError(f"{name!r} is the name under which policy itself decides; name a person")
+        if same in seen:
+            twice = repr(name) if name == seen[same] else f"{seen[same]!r} and {name!r}"
+            raise ValueError(f"{twice} would be one person twice; name everybody once")
+        seen[same] = name
+    return names
+
+
+def check_span(span: timedelta) -> timedelta:
+    """A time span that is not empty."""
+    if not span:
+        raise ValueError("is no time at all; write one such as 24h")
+    return span
 
 
 def _check_scalar(value: Any) -> Any:
@@ -414,15 +436,38 @@ class EvaluationSection(Section):
     """Conditions for a release; without any, every candidate is inconclusive and asks a human."""
 
 
+class EscalationSection(Section):
+    """Who may answer too, when the approvers leave a question open."""
+
+    to: Annotated[Texts, Field(min_length=1), AfterValidator(check_people)] = Field(examples=[["head-of-analytics"]])
+    """User names beside the approvers'."""
+    after: Annotated[Duration, AfterValidator(check_span)] = Field(examples=["24h"])
+    """How long a question is open before they may answer."""
+
+
 class ApprovalSection(Section):
     """Who answers for a release."""
 
     required: Literal["always", "on_inconclusive", "never"] = "always"
     """never and on_inconclusive let policy itself approve a passed gate."""
-    approvers: Texts = ()
+    approvers: Annotated[Texts, AfterValidator(check_people)] = ()
     """User names; needed unless required is never."""
-    expires_after: Duration = timedelta(hours=72)
+    count: int = Field(default=1, ge=1, le=20)
+    """How many different people have to approve; one rejection is enough."""
+    expires_after: Annotated[Duration, AfterValidator(check_span)] = timedelta(hours=72)
     """Limits the ask, and a decision not yet used."""
+    escalate: EscalationSection | None = None
+    """Who may answer too, and when; left out: nobody."""
+
+    @property
+    def terms(self) -> ApprovalTerms:
+        """Who may answer a question, and how many have to approve."""
+        return ApprovalTerms(
+            approvers=self.approvers,
+            count=self.count,
+            escalate_to=self.escalate.to if self.escalate else (),
+            escalate_after_s=self.escalate.after.total_seconds() if self.escalate else None,
+        )
 
 
 class ScoringSection(Section):
@@ -575,14 +620,8 @@ def disagreements(sections: Sections) -> Iterator[Disagreement]:
     for name in ("training", "scoring", "monitoring"):
         yield from _schedule_disagreements(name, getattr(sections, name))
     yield from _monitoring_disagreements(sections)
-    approval = sections.approval
-    if approval and approval.required != "never" and not approval.approvers:
-        yield Disagreement(
-            ("approval", "approvers"),
-            f"approval is required ({approval.required}), but nobody may give it",
-            "name users, such as [ada], or write required: never",
-            against=("approval", "required"),
-        )
+    if sections.approval is not None:
+        yield from _approval_disagreements(sections.approval)
 
 
 def _data_disagreements(sections: Sections) -> Iterator[Disagreement]:
@@ -597,6 +636,43 @@ def _data_disagreements(sections: Sections) -> Iterator[Disagreement]:
             "is missing, but the holdout is split by time",
             "name the column, or write holdout: {by: random}",
             against=("data", "holdout"),
+        )
+
+
+def _approval_disagreements(approval: ApprovalSection) -> Iterator[Disagreement]:
+    people = ("approval", "approvers")
+    if approval.required != "never" and not approval.approvers:
+        yield Disagreement(
+            people,
+            f"approval is required ({approval.required}), but nobody may give it",
+            "name users, such as [ada], or write required: never",
+            against=("approval", "required"),
+        )
+    elif approval.approvers and approval.count > len(approval.approvers):
+        yield Disagreement(
+            ("approval", "count"),
+            f"{approval.count} people have to approve, and {len(approval.approvers)} may",
+            "name more approvers, or ask fewer of them",
+            against=people,
+        )
+    escalate = approval.escalate
+    if escalate is None:
+        return
+    if approval.approvers and {same_name(name) for name in escalate.to} <= {
+        same_name(name) for name in approval.approvers
+    }:
+        yield Disagreement(
+            ("approval", "escalate", "to"),
+            "everybody here may approve from the start",
+            "name others, or remove escalate",
+            against=people,
+        )
+    if escalate.after >= approval.expires_after:
+        yield Disagreement(
+            ("approval", "escalate", "after"),
+            "by then the question has expired",
+            "write a time shorter than expires_after",
+            against=("approval", "expires_after"),
         )
 
 

@@ -76,8 +76,8 @@ def evaluate(job: EvaluationJob, tools: Tools) -> Evaluation:
     """
     scored = _score_holdout(job, tools)
     metrics = {name: _metric(name, scored.table[TARGET], scored.table[CANDIDATE]) for name in job.metrics}
-    slices = {column: _by_value(scored, column, job.metrics) for column in job.slices}
-    against = _against_champion(scored, scored.champion, job.metrics) if scored.champion is not None else None
+    slices = {column: _by_value(scored, column, job.metrics, CANDIDATE) for column in job.slices}
+    against = _against_champion(scored, scored.champion, job) if scored.champion is not None else None
     measured = _Measured(metrics, slices, against)
     uri, digest = _keep(job, scored.table, measured, tools)
     evaluation = Evaluation(
@@ -201,23 +201,24 @@ def _metric(name: str, target: Any, score: Any) -> Metric:
     return Metric(value=measure(name, target, score), rows=len(target))
 
 
-def _by_value(scored: _Scored, column: str, metrics: Sequence[str]) -> dict[str, dict[str, Metric]]:
+def _by_value(scored: _Scored, column: str, metrics: Sequence[str], score: str) -> dict[str, dict[str, Metric]]:
     names = scored.rows[column].astype(object).where(scored.rows[column].notna(), "(missing)").map(str)
     return {
-        str(value): {name: _metric(name, part[TARGET], part[CANDIDATE]) for name in metrics}
+        str(value): {name: _metric(name, part[TARGET], part[score]) for name in metrics}
         for value, part in scored.table.groupby(names, sort=True)
     }
 
 
-def _against_champion(scored: _Scored, champion: Champion, metrics: Sequence[str]) -> ChampionResult:
+def _against_champion(scored: _Scored, champion: Champion, job: EvaluationJob) -> ChampionResult:
     table = scored.table
     return ChampionResult(
         version=champion.version,
         digest=champion.move.digest,
-        metrics={name: _metric(name, table[TARGET], table[CHAMPION]) for name in metrics},
+        metrics={name: _metric(name, table[TARGET], table[CHAMPION]) for name in job.metrics},
         differences={
-            name: paired_difference(name, table[TARGET], table[CANDIDATE], table[CHAMPION]) for name in metrics
+            name: paired_difference(name, table[TARGET], table[CANDIDATE], table[CHAMPION]) for name in job.metrics
         },
+        slices={column: _by_value(scored, column, job.metrics, CHAMPION) for column in job.slices},
     )
 
 

@@ -352,6 +352,15 @@ def _as_trained(run: Run, plan: _Plan) -> TrainedModel:
         dataset=plan.dataset,
         holdout=plan.job.holdout,
         training_rows=int(tags[f"{TAG}training_rows"]),
+        estimator=plan.job.estimator,
+        hyperparameters=plan.hyperparameters,
+        seed=plan.job.seed,
+        code_version=plan.tags[f"{TAG}code_version"],
+        features=plan.job.features or "",
+        features_digest=plan.features_digest or "",
+        environment_digest=plan.tags[f"{TAG}environment_digest"],
+        # Everything else is part of the key; the machine is not, and a later try may run on another one.
+        hardware=tags.get(f"{TAG}hardware", ""),
     )
 
 
