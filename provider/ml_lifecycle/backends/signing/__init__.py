@@ -1,0 +1,1 @@
+"""Signatures: who said what, for everybody who has the public key."""
