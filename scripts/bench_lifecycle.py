@@ -2,7 +2,7 @@
 
 Three ways to train on three months of flights, score one and look for drift, in turn on the same machine:
 a bare script with stock libraries, a hand-written DAG of seven tasks, and this product's DAGs (which also snapshot,
-fingerprint, gate, release under policy's decision, and keep the ledger). Both DAGs run on an Airflow whose workers import
+fingerprint, gate, release under policy's decision, and keep the ledger). Both run on an Airflow whose workers import
 the tools in every task, as Airflow does by itself, and on one whose workers are forked from a process that has imported
 them, as deploy/airflow.env sets it. Start-up of Airflow and MLflow is not counted.
 """
@@ -33,7 +33,7 @@ SUITE = REPOSITORY / "include" / "flight_delays" / "expectations.json"
 DEADLINE_S = 300
 MODEL = "flight_delays"
 WORKERS = {"cold": {"AIRFLOW__SCHEDULER__MP_START_METHOD": "fork"}, "warm": {}}
-"""Settings beside those of deploy/airflow.env: workers that import the tools in each task, and workers that need not."""
+"""What is set beside deploy/airflow.env: workers that import the tools in each task, and workers that need not."""
 
 
 def project_for_the_benchmark(folder: Path) -> Path:
