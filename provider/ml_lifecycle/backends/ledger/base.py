@@ -48,8 +48,22 @@ class Ledger(ABC):
         """Whether some stage concluded exactly this."""
 
     @abstractmethod
-    def results(self, environment: str, model: str, stage: str) -> tuple[Mapping[str, Any], ...]:
-        """What a stage concluded for a model over all runs, oldest first: ``{run, digest, content, at}``."""
+    def results(
+        self, environment: str, model: str, stage: str, *, limit: int | None = None
+    ) -> tuple[Mapping[str, Any], ...]:
+        """What a stage concluded for a model over all runs, oldest first: ``{run, digest, content, at}``.
+
+        :param limit: Only the newest ones, this many.
+        """
+
+    @abstractmethod
+    def result_for(
+        self, environment: str, model: str, stage: str, *, run: str | None = None, **held: str | int
+    ) -> Mapping[str, Any] | None:
+        """The newest conclusion of a stage whose content holds these values, or ``None``; without reading the others.
+
+        :param held: Values by the content's fields; ``dataset__fingerprint`` is the dataset's ``fingerprint``.
+        """
 
     @abstractmethod
     def head(self, model: str, environment: str) -> Move | None:
@@ -119,11 +133,11 @@ class Ledger(ABC):
 
     @abstractmethod
     def open_asks(self, model: str, environment: str) -> tuple[Ask, ...]:
-        """Asks without a decision that are not superseded, oldest first."""
+        """Asks without a decision that are neither superseded nor blocked, oldest first."""
 
     @abstractmethod
     def supersede(self, model: str, environment: str, *, newest: Ask, at: datetime) -> tuple[str, ...]:
-        """Close every open ask but ``newest``; returns their ids."""
+        """Close every open ask of the same kind but ``newest``; returns their ids."""
 
     @abstractmethod
     def decision(self, ask_id: str) -> Decision | None:

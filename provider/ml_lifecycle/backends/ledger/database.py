@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +38,11 @@ class Transaction:
         found = self._connection.execute(self._select(table, equals).order_by(*(self._column(table, o) for o in order)))
         return [dict(row) for row in found.mappings()]
 
+    def newest_rows(self, table: str, by: str, limit: int, **equals: Any) -> list[Row]:
+        """The rows with the highest values of ``by``, highest first."""
+        statement = self._select(table, equals).order_by(self._column(table, by).desc()).limit(limit)
+        return [dict(row) for row in self._connection.execute(statement).mappings()]
+
     def row(self, table: str, **equals: Any) -> Row | None:
         """One row whose columns have these values."""
         found = self._connection.execute(self._select(table, equals).limit(1)).mappings().first()
@@ -45,13 +50,39 @@ class Transaction:
 
     def newest(self, table: str, by: str, **equals: Any) -> Row | None:
         """The row with the highest value of ``by``."""
-        statement = self._select(table, equals).order_by(self._column(table, by).desc()).limit(1)
+        return next(iter(self.newest_rows(table, by, 1, **equals)), None)
+
+    def newest_holding(self, table: str, by: str, held: Mapping[str, str | int], **equals: Any) -> Row | None:
+        """The row with the highest value of ``by`` whose ``content`` holds these values.
+
+        :param held: Values by their path in the content's JSON, such as ``dataset.fingerprint``.
+        """
+        conditions = [self._held(table, path) == str(value) for path, value in held.items()]
+        statement = self._select(table, equals).where(*conditions).order_by(self._column(table, by).desc()).limit(1)
         found = self._connection.execute(statement).mappings().first()
         return dict(found) if found is not None else None
+
+    def values(self, table: str, column: str, **equals: Any) -> list[Any]:
+        """The different values of one column, sorted."""
+        from sqlalchemy import select
+
+        wanted = self._column(table, column)
+        conditions = (self._column(table, name) == value for name, value in equals.items())
+        return list(self._connection.execute(select(wanted).distinct().where(*conditions).order_by(wanted)).scalars())
 
     def add(self, table: str, row: Row) -> None:
         """Insert one row."""
         self._connection.execute(_table(table).insert().values(row))
+
+    def _held(self, table: str, path: str) -> Any:
+        """The value at a path of a row's content, as text."""
+        from sqlalchemy import Text, cast, func
+        from sqlalchemy.dialects.postgresql import JSONB
+
+        content = self._column(table, "content")
+        if self._connection.dialect.name == "sqlite":
+            return cast(func.json_extract(content, f"$.{path}"), Text)
+        return func.jsonb_extract_path_text(cast(content, JSONB), *path.split("."))
 
     def _select(self, table: str, equals: Row) -> Any:
         return _table(table).select().where(*(self._column(table, name) == value for name, value in equals.items()))
@@ -128,16 +159,16 @@ class Database:
     # --- The first use -----------------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
-        """Make the tables where there are none, and refuse those of another version; once per process is enough."""
+        """Bring the tables to this package's version, and refuse those of a newer one; once per process is enough."""
         if self._prepared:
             return
         from sqlalchemy.exc import IntegrityError
 
         if self._is_sqlite:
             self._prepare_file(Path(str(self._url.database)))
-        if not self._look(self._is_current):
+        if self._look(self._version) != _newest_version():
             try:
-                self._transact(self._make_tables, "schema")
+                self._transact(self._upgrade, "schema")
             except IntegrityError as error:
                 raise LedgerError(f"the tables cannot be made: {self._safe(error)}", where=self.where) from None
         self._prepared = True
@@ -176,31 +207,30 @@ class Database:
                     raise
                 time.sleep(_PAUSE_S)
 
-    def _is_current(self, transaction: Transaction) -> bool:
+    def _version(self, transaction: Transaction) -> int | None:
+        """Of the schema that the database holds; ``None`` where it holds none."""
         from sqlalchemy import inspect
 
         from ml_lifecycle.backends.ledger import schema
 
         if not inspect(transaction._connection).has_table(schema.schema_version.name):  # noqa: SLF001  # same module
-            return False
+            return None
         newest = transaction.newest("schema_version", "version")
-        if newest is None:
-            return False
-        if newest["version"] != schema.VERSION:
+        version = newest["version"] if newest else None
+        if version is not None and version > schema.VERSION:
             raise LedgerError(
-                f"the ledger has schema version {newest['version']}, this package knows {schema.VERSION}",
+                f"the ledger has schema version {version}, this package knows {schema.VERSION}",
                 where=self.where,
                 way_out="use the version of this package that wrote it, or a newer one",
             )
-        return True
+        return version
 
-    def _make_tables(self, transaction: Transaction) -> None:
-        from ml_lifecycle.backends.ledger import schema
+    def _upgrade(self, transaction: Transaction) -> None:
+        from ml_lifecycle.backends.ledger.upgrade import upgrade
 
-        if self._is_current(transaction):
-            return
-        schema.metadata.create_all(transaction._connection)  # noqa: SLF001  # same module
-        transaction.add("schema_version", {"version": schema.VERSION})
+        version = self._version(transaction)
+        if version != _newest_version():
+            upgrade(transaction._connection, version=version)  # noqa: SLF001  # same module
 
     # --- Connections -------------------------------------------------------------------------------------------------
 
@@ -292,6 +322,12 @@ def _table(name: str) -> Table:
     from ml_lifecycle.backends.ledger import schema
 
     return schema.metadata.tables[name]
+
+
+def _newest_version() -> int:
+    from ml_lifecycle.backends.ledger import schema
+
+    return schema.VERSION
 
 
 def _configure(connection: Any, _record: object) -> None:

@@ -1,4 +1,4 @@
-"""The ledger's tables. Every row of every table carries the number of the audit row that was written with it."""
+"""The ledger's tables as ``migrations`` makes them. Every row carries the number of the audit row written with it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 1
-"""Of this schema; a ledger of another version is refused."""
+VERSION = 2
+"""Of this schema; an older ledger is upgraded at the first use, a newer one refused."""
 
 metadata = MetaData()
 
@@ -48,6 +48,7 @@ audit = Table(
     Column("record", String),
     Column("previous", String, nullable=False),
     Column("digest", String, nullable=False, unique=True),
+    Index("ix_audit_environment", "environment", "model"),
 )
 
 stage_results = Table(
@@ -63,7 +64,7 @@ stage_results = Table(
     Column("at", String, nullable=False),
     *_audited(),
     Index("ix_stage_results_digest", "environment", "digest"),
-    Index("ix_stage_results_stage", "environment", "model", "stage"),
+    Index("ix_stage_results_newest", "environment", "model", "stage", "audit_seq"),
 )
 
 asks = Table(
@@ -78,6 +79,8 @@ asks = Table(
     Column("requested_by", String),
     Column("at", String, nullable=False),
     Column("expires_at", String),
+    # Who may reject and never approve, beside whoever asked: a list as JSON.
+    Column("excluded", Text),
     *_audited(),
     Index("ix_asks_model", "model", "environment"),
 )
@@ -93,7 +96,59 @@ superseded_asks = Table(
     *_audited(),
 )
 
-# The primary key makes the first answer the decision, whoever else answers.
+blocked_asks = Table(
+    "blocked_asks",
+    metadata,
+    Column("ask_id", String, ForeignKey("asks.ask_id"), primary_key=True),
+    Column("model", String, nullable=False),
+    Column("environment", String, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("at", String, nullable=False),
+    *_audited(),
+)
+
+postings = Table(
+    "postings",
+    metadata,
+    Column("ask_id", String, ForeignKey("asks.ask_id"), primary_key=True),
+    Column("number", Integer, CheckConstraint("number >= 1"), primary_key=True, autoincrement=False),
+    Column("model", String, nullable=False),
+    Column("environment", String, nullable=False),
+    Column("dag_id", String, nullable=False),
+    Column("run_id", String, nullable=False),
+    Column("task_id", String, nullable=False),
+    Column("map_index", Integer, nullable=False),
+    # Counts what one task has shown, whichever question it was.
+    Column("turn", Integer, nullable=False),
+    Column("ti_id", String, nullable=False),
+    Column("author", String),
+    Column("at", String, nullable=False),
+    *_audited(),
+    UniqueConstraint("dag_id", "run_id", "task_id", "map_index", "turn"),
+)
+
+# Nobody answers twice, and a posting takes one answer: both are unique keys.
+votes = Table(
+    "votes",
+    metadata,
+    Column("ask_id", String, ForeignKey("asks.ask_id"), primary_key=True),
+    # The person's name in the form in which two spellings of it are equal.
+    Column("voter", String, primary_key=True),
+    Column("model", String, nullable=False),
+    Column("environment", String, nullable=False),
+    Column("outcome", String, CheckConstraint("outcome IN ('approve', 'reject')"), nullable=False),
+    Column("person", String, nullable=False),
+    Column("channel", String, CheckConstraint("channel IN ('airflow', 'signed', 'policy')"), nullable=False),
+    Column("posting", Integer),
+    Column("reason", Text, nullable=False),
+    Column("signature", Text, nullable=False),
+    Column("at", String, nullable=False),
+    *_audited(),
+    UniqueConstraint("ask_id", "posting"),
+    ForeignKeyConstraint(["ask_id", "posting"], ["postings.ask_id", "postings.number"]),
+)
+
+# The primary key makes the first outcome the decision, whoever else answers.
 decisions = Table(
     "decisions",
     metadata,
@@ -107,6 +162,8 @@ decisions = Table(
     Column("reason", Text, nullable=False),
     Column("at", String, nullable=False),
     Column("expires_at", String),
+    # Everybody who approved, in order: a list as JSON.
+    Column("approved_by", Text),
     *_audited(),
     Index("ix_decisions_digest", "model", "environment", "digest"),
 )
@@ -127,6 +184,8 @@ moves = Table(
     Column("moved_by", String, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", String, nullable=False),
+    # Where it serves and with which options, as JSON; null where nobody said.
+    Column("target", Text),
     *_audited(),
     UniqueConstraint("model", "environment", "rollback_key"),
     CheckConstraint("(kind = 'release') = (decision_id IS NOT NULL)", name="release_has_decision"),

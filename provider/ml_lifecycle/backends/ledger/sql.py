@@ -8,20 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
+from ml_lifecycle.backends.ledger import chain
 from ml_lifecycle.backends.ledger.base import Asked, Ledger
 from ml_lifecycle.backends.ledger.database import Database, Row, Transaction
-from ml_lifecycle.core import deployment
-from ml_lifecycle.core.contracts import Ask, Contract, Decision, ModelVersion, Move, digest_of
-from ml_lifecycle.core.errors import LedgerError, NoDecisionError, StaleEpochError
+from ml_lifecycle.core import approval, deployment
+from ml_lifecycle.core.contracts import Ask, Contract, Decision, ModelVersion, Move, Posting, Vote
+from ml_lifecycle.core.errors import ApprovalRefusedError, LedgerError, NoDecisionError, StaleEpochError
 
 Result = TypeVar("Result")
 
-BEGINNING = "0" * 64
-"""What the first audit row of a model names as the digest before its own."""
 PIPELINE = "pipeline"
 """The actor of what no person did."""
-AUDITED = ("stage_results", "asks", "superseded_asks", "decisions", "moves", "deployment_steps")
-"""Tables whose rows each have an audit row."""
 STATES = ("intent", "observed", "done")
 """The steps of carrying a move out, in order."""
 
@@ -65,19 +62,39 @@ class SqlLedger(Ledger):
         found = self._database.read(lambda tx: tx.row("stage_results", environment=environment, digest=digest))
         return found is not None
 
-    def results(self, environment: str, model: str, stage: str) -> tuple[Mapping[str, Any], ...]:
+    def results(
+        self, environment: str, model: str, stage: str, *, limit: int | None = None
+    ) -> tuple[Mapping[str, Any], ...]:
         """What a stage concluded for a model over all runs, oldest first: ``{run, digest, content, at}``."""
-        rows = self._database.read(
-            lambda tx: tx.rows("stage_results", "audit_seq", environment=environment, model=model, stage=stage)
-        )
-        return tuple(
-            {"run": row["run"], "digest": row["digest"], "content": json.loads(row["content"]), "at": _time(row["at"])}
-            for row in rows
-        )
+        scope = {"environment": environment, "model": model, "stage": stage}
+
+        def work(tx: Transaction) -> list[Row]:
+            if limit is None:
+                return tx.rows("stage_results", "audit_seq", **scope)
+            return tx.newest_rows("stage_results", "audit_seq", limit, **scope)[::-1]
+
+        return tuple(_result(row) for row in self._database.read(work))
+
+    def result_for(
+        self, environment: str, model: str, stage: str, *, run: str | None = None, **held: str | int
+    ) -> Mapping[str, Any] | None:
+        """The newest conclusion of a stage whose content holds these values, or ``None``."""
+        scope = {"environment": environment, "model": model, "stage": stage} | ({"run": run} if run else {})
+        paths = {name.replace("__", "."): value for name, value in held.items()}
+        row = self._database.read(lambda tx: tx.newest_holding("stage_results", "audit_seq", paths, **scope))
+        return _result(row) if row else None
 
     # --- What was asked and decided ----------------------------------------------------------------------------------
 
-    def ask(self, ask: Ask, *, requested_by: str | None, at: datetime, expires_at: datetime | None) -> str:
+    def ask(
+        self,
+        ask: Ask,
+        *,
+        requested_by: str | None,
+        excluded: tuple[str, ...] = (),
+        at: datetime,
+        expires_at: datetime | None,
+    ) -> str:
         """Record that a decision is asked for; returns the ask's id. Asking again extends nothing.
 
         :raises StaleEpochError: the question was not asked before, and names another epoch than the one in force.
@@ -86,7 +103,8 @@ class SqlLedger(Ledger):
         def work(tx: Transaction) -> str:
             if tx.row("asks", ask_id=ask.ask_id) is not None:
                 return ask.ask_id
-            _refuse_stale(ask, _head(tx, ask.model, ask.environment))
+            if ask.kind == "model":
+                _refuse_stale(ask, _head(tx, ask.model, ask.environment))
             row = {
                 "ask_id": ask.ask_id,
                 "model": ask.model,
@@ -97,6 +115,7 @@ class SqlLedger(Ledger):
                 "requested_by": requested_by,
                 "at": _text(at),
                 "expires_at": _text(expires_at) if expires_at else None,
+                "excluded": _canonical(excluded) if excluded else None,
             }
             _add(tx, "asks", row, by=requested_by or PIPELINE, action="ask", subject=_named(ask), detail=ask.ask_id)
             return ask.ask_id
@@ -104,18 +123,22 @@ class SqlLedger(Ledger):
         return self._database.write(work, lock=ask.model)
 
     def open_asks(self, model: str, environment: str) -> tuple[Ask, ...]:
-        """Asks without a decision that are not superseded, oldest first."""
+        """Asks without a decision that are neither superseded nor blocked, oldest first."""
         return self._database.read(lambda tx: tuple(ask for _, ask in _open(tx, model, environment)))
 
     def supersede(self, model: str, environment: str, *, newest: Ask, at: datetime) -> tuple[str, ...]:
-        """Close every open ask but ``newest``; returns their ids.
+        """Close every open ask of the same kind but ``newest``; returns their ids.
 
         :raises LedgerError: ``newest`` was not asked.
         """
 
         def work(tx: Transaction) -> tuple[str, ...]:
-            _asked(tx, newest)
-            older = {ask_id: ask for ask_id, ask in _open(tx, model, environment) if ask_id != newest.ask_id}
+            _asked(tx, newest.ask_id)
+            older = {
+                ask_id: ask
+                for ask_id, ask in _open(tx, model, environment)
+                if ask_id != newest.ask_id and ask.kind == newest.kind
+            }
             for ask_id, ask in older.items():
                 row = {
                     "ask_id": ask_id,
@@ -134,48 +157,108 @@ class SqlLedger(Ledger):
 
         def work(tx: Transaction) -> Asked | None:
             row = tx.row("asks", ask_id=ask_id)
-            if row is None:
-                return None
-            return Asked(
-                ask=Ask.model_validate_json(row["content"]),
-                requested_by=row["requested_by"],
-                at=_time(row["at"]),
-                expires_at=_time(row["expires_at"]) if row["expires_at"] else None,
-                superseded=tx.row("superseded_asks", ask_id=ask_id) is not None,
-            )
+            return _asked_of(tx, row) if row else None
 
         return self._database.read(work)
 
-    def decide(self, decision: Decision) -> Decision:
-        """Record a decision, unless the ask has one: the decision that stands is returned, the first one written.
+    def block(self, ask_id: str, *, why: str, at: datetime) -> None:
+        """Take every right from an ask and its decision, for ever: its answers contradict each other.
 
-        :raises LedgerError: nothing was asked, or the ask was superseded or has expired.
+        :raises LedgerError: nobody asked.
         """
-        ask = decision.ask
+        ask = self._known(ask_id)
 
-        def work(tx: Transaction) -> Decision:
-            standing = _decision(tx, ask.ask_id)
-            if standing is not None:
-                return standing
-            _refuse_closed(tx, ask, decision.decided_at)
+        def work(tx: Transaction) -> None:
+            if tx.row("blocked_asks", ask_id=ask_id) is None:
+                row = {**_scope(ask, ask_id), "why": why, "at": _text(at)}
+                _add(tx, "blocked_asks", row, by=PIPELINE, action="block", subject=_named(ask), detail=why)
+
+        self._database.write(work, lock=ask.model)
+
+    # --- What was shown and answered ---------------------------------------------------------------------------------
+
+    def post(self, posting: Posting, *, at: datetime) -> Posting:
+        """Record that a question is about to be shown to people; returns it with its number.
+
+        :raises LedgerError: nobody asked, or the posting names another model or environment than the question.
+        """
+        ask = self._known(posting.ask_id)
+        if (ask.model, ask.environment) != (posting.model, posting.environment):
+            raise LedgerError(
+                f"the posting is of {posting.model} in {posting.environment}", where=f"the question about {_named(ask)}"
+            )
+
+        def work(tx: Transaction) -> Posting:
+            place = _place(posting)
+            here = tx.newest("postings", "turn", **place)
+            if here is not None and _is_waiting(tx, here) and _is_same_showing(posting, _posting(here)):
+                return _posting(here)
+            last = tx.newest("postings", "number", ask_id=posting.ask_id)
             row = {
-                "ask_id": ask.ask_id,
-                "model": ask.model,
-                "environment": ask.environment,
-                "digest": ask.digest,
-                "outcome": decision.outcome,
-                "decided_by": decision.decided_by,
-                "requested_by": decision.requested_by,
-                "reason": decision.reason,
-                "at": _text(decision.decided_at),
-                "expires_at": _text(decision.expires_at) if decision.expires_at else None,
+                **_scope(ask, posting.ask_id),
+                **place,
+                "number": last["number"] + 1 if last else 1,
+                "turn": here["turn"] + 1 if here else 1,
+                "ti_id": posting.ti_id,
+                "author": posting.author,
+                "at": _text(at),
             }
-            detail = f"{decision.outcome}: {decision.reason}" if decision.reason else decision.outcome
-            _add(tx, "decisions", row, by=decision.decided_by, action="decide", subject=_named(ask), detail=detail)
+            where = f"posting {row['number']} by {posting.task_id} of {posting.dag_id}/{posting.run_id}"
+            _add(tx, "postings", row, by=PIPELINE, action="post", subject=_named(ask), detail=where)
+            return _posting(row)
+
+        return self._database.write(work, lock=ask.model)
+
+    def posting_at(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Posting | None:
+        """The newest question that a task shows, or ``None`` where it shows none of ours."""
+        place = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+        row = self._database.read(lambda tx: tx.newest("postings", "turn", **place))
+        return _posting(row) if row else None
+
+    def postings(self, ask_id: str) -> tuple[Posting, ...]:
+        """Every showing of a question, oldest first."""
+        return self._database.read(lambda tx: _postings(tx, ask_id))
+
+    def vote(self, vote: Vote, *, forward: Callable[[], None] | None = None) -> Decision | None:
+        """Record one answer; returns the decision where there is one now, ``None`` while others have to answer.
+
+        :param forward: Called with the answer found good and written, and before that lasts; what it raises undoes
+            everything.
+        :raises ApprovalRefusedError: this answer does not count; the audit holds it with the reason.
+        :raises LedgerError: nobody asked.
+        """
+        ask = self._known(vote.ask_id)
+
+        def work(tx: Transaction) -> Decision | None:
+            given = _votes(tx, vote.ask_id)
+            if any(_same_answer(vote, other) for other in given):
+                return _decision(tx, vote.ask_id)
+            asked = _asked_of(tx, _asked(tx, vote.ask_id))
+            if why := _why_not(tx, vote, asked, given):
+                raise ApprovalRefusedError(why, where=_named(ask))
+            _add_vote(tx, vote, ask)
+            decision = _concluded(asked, vote, (*given, vote))
+            if decision is not None:
+                _add_decision(tx, decision, vote.ask_id)
+            if forward is not None:
+                # Last of all: what the database itself refuses shows before anything is sent on.
+                forward()
             return decision
 
-        attempt = _Attempt("decide", ask.model, ask.environment, decision.decided_by, _named(ask), decision.decided_at)
-        return self._attempt(work, attempt)
+        return self._attempt(work, _Attempt("vote", ask.model, ask.environment, vote.person, _named(ask), vote.at))
+
+    def votes(self, ask_id: str) -> tuple[Vote, ...]:
+        """The answers that count, oldest first."""
+        return self._database.read(lambda tx: _votes(tx, ask_id))
+
+    def refuse(self, ask_id: str, *, person: str, why: str, at: datetime) -> None:
+        """Write into the audit that somebody's answer was not taken.
+
+        :raises LedgerError: nobody asked.
+        """
+        ask = self._known(ask_id)
+        attempt = _Attempt("vote", ask.model, ask.environment, person, _named(ask), at)
+        self._database.write(attempt.refused(why), lock=ask.model)
 
     def decision(self, ask_id: str) -> Decision | None:
         """The decision on an ask, or ``None`` while it is open."""
@@ -200,19 +283,29 @@ class SqlLedger(Ledger):
         """All moves, by epoch."""
         return self._database.read(lambda tx: _moves(tx, model, environment))
 
-    def release(self, version: ModelVersion, decision: Decision, *, moved_by: str, at: datetime) -> Move:
+    def release(
+        self,
+        version: ModelVersion,
+        decision: Decision,
+        *,
+        moved_by: str,
+        at: datetime,
+        target: Mapping[str, Any] | None = None,
+    ) -> Move:
         """Make a version champion under an approval; the same decision makes one move however often it is used.
 
         A digest that was rolled back needs a decision that was made after that rollback.
 
-        :raises NoDecisionError: the decision is not in the ledger, is a rejection, has expired, or is about another
-            digest.
+        :param target: Where it will serve and with which options; kept with the move, for a rollback to restore.
+        :raises NoDecisionError: the decision is not in the ledger, is a rejection, has expired, is about another
+            digest or about data, or its question was blocked.
         :raises StaleEpochError: another move was made since the question was asked.
         """
         named = decision.ask
 
         def work(tx: Transaction) -> Move:
             standing = _standing(tx, named)
+            _refuse_without_right(tx, standing.ask, named.ask_id)
             made = tx.row("moves", decision_id=named.ask_id)
             if made is not None and made["digest"] == version.digest:
                 return _move(made)
@@ -228,11 +321,12 @@ class SqlLedger(Ledger):
                 "version": version.version,
                 "digest": version.digest,
                 "uri": version.uri,
-                "decision_id": ask.ask_id,
+                "decision_id": named.ask_id,
                 "rollback_key": None,
                 "moved_by": moved_by,
                 "reason": standing.reason,
                 "at": _text(at),
+                "target": _canonical(dict(target)) if target else None,
             }
             return _add_move(tx, row)
 
@@ -277,6 +371,7 @@ class SqlLedger(Ledger):
                 "moved_by": moved_by,
                 "reason": reason,
                 "at": _text(at),
+                "target": _canonical(back.target) if back.target else None,
             }
             return _add_move(tx, row)
 
@@ -327,6 +422,15 @@ class SqlLedger(Ledger):
         rows = self._database.read(lambda tx: tx.rows("audit", "model", "seq", **only))
         return tuple({**row, "at": _time(row["at"])} for row in rows)
 
+    def models(self, environment: str) -> tuple[str, ...]:
+        """Every model that the ledger knows in this environment, sorted."""
+        return tuple(self._database.read(lambda tx: tx.values("audit", "model", environment=environment)))
+
+    def record_refusal(self, model: str, environment: str, *, action: str, by: str, why: str, at: datetime) -> None:
+        """Write into the audit that something was refused: ``action`` becomes ``<action> refused``."""
+        attempt = _Attempt(action, model, environment, by, f"{model} in {environment}", at)
+        self._database.write(attempt.refused(why), lock=model)
+
     def verify_audit(self, model: str) -> int:
         """Recompute the hash chain, and hold every row of every table against it; returns the number of audit rows.
 
@@ -335,19 +439,24 @@ class SqlLedger(Ledger):
 
         def work(tx: Transaction) -> int:
             rows = tx.rows("audit", "seq", model=model)
-            recorded = {row["seq"]: row["record"] for row in _checked_chain(rows)}
+            recorded = {row["seq"]: row["record"] for row in chain.checked(rows)}
             unseen = {seq for seq, record in recorded.items() if record is not None}
-            for table in AUDITED:
+            for table in chain.AUDITED:
                 for row in tx.rows(table, "audit_seq", model=model):
                     seq = row.pop("audit_seq")
-                    if recorded.get(seq) != _record(table, row):
-                        raise _tampered(model, seq, f"its row in {table} was changed or put in")
+                    if recorded.get(seq) != chain.record_of(table, row):
+                        raise chain.tampered(model, seq, f"its row in {table} was changed or put in")
                     unseen.discard(seq)
             if unseen:
-                raise _tampered(model, min(unseen), "the row that was written with it was removed")
+                raise chain.tampered(model, min(unseen), "the row that was written with it was removed")
             return len(rows)
 
         return self._database.read(work)
+
+    def _known(self, ask_id: str) -> Ask:
+        """The question, which never changes once it was asked."""
+        row = self._database.read(lambda tx: _asked(tx, ask_id))
+        return Ask.model_validate_json(row["content"])
 
     def _attempt(self, work: Callable[[Transaction], Result], attempt: _Attempt) -> Result:
         """Do the work; a refusal leaves nothing behind but its own audit row."""
@@ -393,7 +502,7 @@ class _Attempt:
 def _add(tx: Transaction, table: str, row: Row, *, by: str, action: str, subject: str, detail: str = "") -> None:
     """Insert a row together with its audit row."""
     entry = {"model": row["model"], "environment": row["environment"], "at": row["at"], "actor": by, "action": action}
-    seq = _chain(tx, {**entry, "subject": subject, "detail": detail, "record": _record(table, row)})
+    seq = _chain(tx, {**entry, "subject": subject, "detail": detail, "record": chain.record_of(table, row)})
     tx.add(table, {**row, "audit_seq": seq})
 
 
@@ -406,63 +515,173 @@ def _add_move(tx: Transaction, row: Row) -> Move:
 
 def _chain(tx: Transaction, entry: Row) -> int:
     """Append to the model's audit; returns the new row's number."""
-    last = tx.newest("audit", "seq", model=entry["model"])
-    row = {**entry, "seq": last["seq"] + 1 if last else 1, "previous": last["digest"] if last else BEGINNING}
-    tx.add("audit", {**row, "digest": digest_of(row)})
+    row = chain.follow(tx.newest("audit", "seq", model=entry["model"]), entry)
+    tx.add("audit", row)
     return int(row["seq"])
 
 
-def _record(table: str, row: Row) -> str:
-    return digest_of({"table": table, **row})
-
-
-def _checked_chain(rows: Sequence[Row]) -> Iterator[Row]:
-    previous = BEGINNING
-    for number, row in enumerate(rows, start=1):
-        if row["seq"] != number:
-            raise _tampered(row["model"], number, "it was removed")
-        if row["previous"] != previous:
-            raise _tampered(row["model"], number, "it does not follow the row before it")
-        previous = digest_of({name: value for name, value in row.items() if name != "digest"})
-        if row["digest"] != previous:
-            raise _tampered(row["model"], number, "it was changed")
-        yield row
-
-
-def _tampered(model: str, seq: int, what: str) -> LedgerError:
-    return LedgerError(
-        f"row {seq} cannot be trusted: {what}",
-        where=f"the audit of {model}",
-        way_out="compare it with a backup, and find out who may write to the ledger's database",
-    )
-
-
-def _asked(tx: Transaction, ask: Ask) -> Row:
-    row = tx.row("asks", ask_id=ask.ask_id)
+def _asked(tx: Transaction, ask_id: str) -> Row:
+    row = tx.row("asks", ask_id=ask_id)
     if row is None:
-        raise LedgerError(f"nobody asked about {_named(ask)}", where="the ledger", way_out="ask before deciding")
+        raise LedgerError(
+            f"nobody asked the question {ask_id[:12]}", where="the ledger", way_out="ask before answering"
+        )
     return row
+
+
+def _asked_of(tx: Transaction, row: Row) -> Asked:
+    blocked = tx.row("blocked_asks", ask_id=row["ask_id"])
+    return Asked(
+        ask=Ask.model_validate_json(row["content"]),
+        requested_by=row["requested_by"],
+        excluded=tuple(json.loads(row["excluded"])) if row["excluded"] else (),
+        at=_time(row["at"]),
+        expires_at=_time(row["expires_at"]) if row["expires_at"] else None,
+        superseded=tx.row("superseded_asks", ask_id=row["ask_id"]) is not None,
+        blocked=blocked["why"] if blocked else "",
+    )
 
 
 def _open(tx: Transaction, model: str, environment: str) -> Iterator[tuple[str, Ask]]:
     """Ids and contents, oldest first. An id is the row's: what a question was asked under stays what it is."""
     scope = {"model": model, "environment": environment}
-    closed = {row["ask_id"] for table in ("decisions", "superseded_asks") for row in tx.rows(table, **scope)}
+    closings = ("decisions", "superseded_asks", "blocked_asks")
+    closed = {ask_id for table in closings for ask_id in tx.values(table, "ask_id", **scope)}
     for row in tx.rows("asks", "audit_seq", **scope):
         if row["ask_id"] not in closed:
             yield row["ask_id"], Ask.model_validate_json(row["content"])
 
 
-def _refuse_closed(tx: Transaction, ask: Ask, at: datetime) -> None:
-    row = _asked(tx, ask)
-    if tx.row("superseded_asks", ask_id=ask.ask_id) is not None:
-        raise LedgerError(
-            f"the question about {_named(ask)} was superseded by a newer one", way_out="answer the newest question"
+# --- Answers ---------------------------------------------------------------------------------------------------------
+
+
+def _why_not(tx: Transaction, vote: Vote, asked: Asked, given: Sequence[Vote]) -> str | None:
+    """Why the answer does not count, in a sentence for whoever gave it."""
+    shown = _postings(tx, vote.ask_id)
+    barred = approval.cannot_approve(
+        requested_by=asked.requested_by, authors=[posting.author for posting in shown], committers=asked.excluded
+    )
+    return next(_closings(tx, vote, asked), None) or approval.refusal(
+        vote, ask=asked.ask, asked_at=asked.at, expires_at=asked.expires_at, excluded=barred, votes=given
+    )
+
+
+def _closings(tx: Transaction, vote: Vote, asked: Asked) -> Iterator[str]:
+    """Why nobody's answer counts any more, or not one to this showing."""
+    if asked.blocked:
+        yield f"the question was blocked: {asked.blocked}"
+    decision = _decision(tx, vote.ask_id)
+    if decision is not None:
+        yield f"the question is decided: {decision.outcome} by {decision.decided_by} at {_text(decision.decided_at)}"
+    if asked.superseded:
+        yield "the question was superseded by a newer one: answer the newest"
+    if vote.posting is not None:
+        yield from _outdated(tx, vote.ask_id, vote.posting)
+    elif vote.channel == "airflow":
+        yield "it is not said which showing of the question was answered"
+
+
+def _outdated(tx: Transaction, ask_id: str, number: int) -> Iterator[str]:
+    posting = tx.row("postings", ask_id=ask_id, number=number)
+    if posting is None:
+        yield f"the question was never shown as posting {number}"
+        return
+    if not _is_waiting(tx, posting):
+        yield "this showing of the question has been answered: wait until it is shown anew"
+    newest = tx.newest("postings", "turn", **_place(_posting(posting)))
+    if newest is not None and newest["turn"] != posting["turn"]:
+        yield "the task has shown a question anew since: open it again and answer that one"
+
+
+def _add_vote(tx: Transaction, vote: Vote, ask: Ask) -> None:
+    row = {
+        **_scope(ask, vote.ask_id),
+        "voter": approval.same_name(vote.person),
+        "outcome": vote.outcome,
+        "person": vote.person,
+        "channel": vote.channel,
+        "posting": vote.posting,
+        "reason": vote.reason,
+        "signature": vote.signature,
+        "at": _text(vote.at),
+    }
+    detail = f"{_said(vote.outcome, vote.reason)} ({vote.channel})"
+    _add(tx, "votes", row, by=vote.person, action="vote", subject=_named(ask), detail=detail)
+
+
+def _concluded(asked: Asked, last: Vote, votes: Sequence[Vote]) -> Decision | None:
+    outcome = approval.outcome_of(asked.ask, votes)
+    if outcome is None:
+        return None
+    patience = asked.expires_at - asked.at if asked.expires_at is not None else None
+    return Decision(
+        ask=asked.ask,
+        outcome=outcome,
+        decided_by=last.person,
+        approved_by=tuple(vote.person for vote in votes if vote.outcome == "approve"),
+        requested_by=asked.requested_by,
+        reason=last.reason,
+        decided_at=last.at,
+        expires_at=last.at + patience if patience is not None else None,
+    )
+
+
+def _add_decision(tx: Transaction, decision: Decision, ask_id: str) -> None:
+    ask = decision.ask
+    row = {
+        **_scope(ask, ask_id),
+        "digest": ask.digest,
+        "outcome": decision.outcome,
+        "decided_by": decision.decided_by,
+        "requested_by": decision.requested_by,
+        "reason": decision.reason,
+        "at": _text(decision.decided_at),
+        "expires_at": _text(decision.expires_at) if decision.expires_at else None,
+        "approved_by": _canonical(decision.approved_by) if decision.approved_by else None,
+    }
+    detail = _said(decision.outcome, decision.reason)
+    _add(tx, "decisions", row, by=decision.decided_by, action="decide", subject=_named(ask), detail=detail)
+
+
+def _votes(tx: Transaction, ask_id: str) -> tuple[Vote, ...]:
+    return tuple(_vote(row) for row in tx.rows("votes", "audit_seq", ask_id=ask_id))
+
+
+def _same_answer(one: Vote, other: Vote) -> bool:
+    """A repeated request has another time, and is no second answer."""
+    return one.model_copy(update={"at": other.at}) == other
+
+
+def _postings(tx: Transaction, ask_id: str) -> tuple[Posting, ...]:
+    return tuple(_posting(row) for row in tx.rows("postings", "number", ask_id=ask_id))
+
+
+def _is_waiting(tx: Transaction, posting: Row) -> bool:
+    return tx.row("votes", ask_id=posting["ask_id"], posting=posting["number"]) is None
+
+
+def _is_same_showing(one: Posting, other: Posting) -> bool:
+    return one.model_copy(update={"number": other.number}) == other
+
+
+def _place(posting: Posting) -> Row:
+    names = ("dag_id", "run_id", "task_id", "map_index")
+    return {name: getattr(posting, name) for name in names}
+
+
+# --- Decisions and moves ---------------------------------------------------------------------------------------------
+
+
+def _refuse_without_right(tx: Transaction, ask: Ask, ask_id: str) -> None:
+    """A decision that stands gives no right to a move where its question was blocked, or was about data."""
+    blocked = tx.row("blocked_asks", ask_id=ask_id)
+    if blocked is not None:
+        raise NoDecisionError(
+            f"the question was blocked: {blocked['why']}", where=_named(ask), way_out="ask for a new approval"
         )
-    if row["expires_at"] is not None and _text(at) > row["expires_at"]:
-        raise LedgerError(
-            f"the question about {_named(ask)} expired at {row['expires_at']}",
-            way_out=f"run {ask.model}_release again with version {ask.version}",
+    if ask.kind != "model":
+        raise NoDecisionError(
+            f"the approval is about a {ask.kind}", where=_named(ask), way_out="ask for an approval of the version"
         )
 
 
@@ -484,6 +703,7 @@ def _decision(tx: Transaction, ask_id: str) -> Decision | None:
         ask=Ask.model_validate_json(asked["content"]),
         outcome=row["outcome"],
         decided_by=row["decided_by"],
+        approved_by=tuple(json.loads(row["approved_by"])) if row["approved_by"] else (),
         requested_by=row["requested_by"],
         reason=row["reason"],
         decided_at=_time(row["at"]),
@@ -528,10 +748,33 @@ def _moves(tx: Transaction, model: str, environment: str) -> tuple[Move, ...]:
 
 def _move(row: Row) -> Move:
     fields = {name: row[name] for name in Move.model_fields if name in row}
-    return Move.model_validate({**fields, "moved_at": _time(row["at"])})
+    target = json.loads(row["target"]) if row["target"] else {}
+    return Move.model_validate({**fields, "target": target, "moved_at": _time(row["at"])})
+
+
+def _vote(row: Row) -> Vote:
+    return Vote.model_validate({**{name: row[name] for name in Vote.model_fields}, "at": _time(row["at"])})
+
+
+def _posting(row: Row) -> Posting:
+    return Posting.model_validate({name: row[name] for name in Posting.model_fields})
+
+
+def _result(row: Row) -> Mapping[str, Any]:
+    return {"run": row["run"], "digest": row["digest"], "content": json.loads(row["content"]), "at": _time(row["at"])}
+
+
+def _scope(ask: Ask, ask_id: str) -> Row:
+    return {"ask_id": ask_id, "model": ask.model, "environment": ask.environment}
+
+
+def _said(outcome: str, reason: str) -> str:
+    return f"{outcome}: {reason}" if reason else outcome
 
 
 def _named(ask: Ask) -> str:
+    if ask.kind == "dataset":
+        return f"{ask.model} dataset ({ask.digest[:8]}) in {ask.environment}"
     return f"{ask.model} version {ask.version} ({ask.digest[:8]}) at epoch {ask.epoch} in {ask.environment}"
 
 

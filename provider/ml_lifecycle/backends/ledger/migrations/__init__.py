@@ -1,0 +1,1 @@
+"""The ledger's schema, version by version. What was released is never changed."""
