@@ -1,7 +1,7 @@
-"""What Airflow's UI learns: an address for the reports that stages publish.
+"""What Airflow's API server learns: an address for published reports, and a guard over the answers to approvals.
 
-The only module that uses Airflow's internals: nothing public lets a plugin's route ask who is calling. Plugins are
-loaded in every process, so nothing of it is imported before the API server asks for the application.
+The only module that uses Airflow's internals: nothing public lets a plugin ask who is calling. Plugins are loaded in
+every process, so nothing of it is imported before the API server asks for it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fastapi import FastAPI
+    from starlette.types import ASGIApp, Scope
+
+    from ml_lifecycle.backends.ledger.base import Ledger
+    from ml_lifecycle.guard import AnswerGuard, Place, Task
 
 HEADERS = {
     # A report shows other people's column names and values: its scripts run in an origin of their own, without
@@ -36,11 +40,20 @@ class _AppsOnDemand:
         return [{"name": "ml-lifecycle", "app": reports_app(), "url_prefix": PLUGIN_PREFIX}]
 
 
+def guarded(app: ASGIApp) -> AnswerGuard:
+    """Airflow's API server behind the guard."""
+    from ml_lifecycle.guard import AnswerGuard
+
+    return AnswerGuard(app, _ApiServer())
+
+
 class MlLifecyclePlugin(AirflowPlugin):
-    """Serves the published reports of a model to whoever may read its DAGs."""
+    """Serves a model's reports to whoever may read its DAGs, and judges the answers to its approvals."""
 
     name = "ml_lifecycle"
     fastapi_apps = _AppsOnDemand()
+    # Airflow types both lists as untyped ones.
+    fastapi_root_middlewares = [{"name": "ml-lifecycle answers", "middleware": guarded}]  # noqa: RUF012  # as its base
 
 
 def reports_app() -> FastAPI:
@@ -103,3 +116,62 @@ def _models_of(dag_id: str) -> frozenset[str]:
     with create_session(scoped=False) as session:
         tags = session.scalars(select(DagTag.name).where(DagTag.dag_id == dag_id)).all()
     return frozenset(tag.removeprefix("model:") for tag in tags if tag.startswith("model:"))
+
+
+class _ApiServer:
+    """This process, as :class:`ml_lifecycle.guard.AnswerGuard` sees it."""
+
+    def __init__(self) -> None:
+        self._ledger: Ledger | None = None
+
+    def ledger(self) -> Ledger:
+        """The ledger of this deployment, looked up once: the connection may lie in a secrets backend."""
+        from ml_lifecycle.hooks.ledger import LedgerHook
+
+        ledger = self._ledger or LedgerHook().get_conn()
+        self._ledger = ledger
+        return ledger
+
+    def forget_ledger(self) -> None:
+        """Look the connection up anew at the next use."""
+        self._ledger = None
+
+    def models_of(self, dag_id: str) -> frozenset[str]:
+        """The models that a DAG is tagged with."""
+        return _models_of(dag_id)
+
+    def task(self, place: Place) -> Task | None:
+        """The task as it stands in Airflow's database, with what its form offers."""
+        from airflow.models.hitl import HITLDetail
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        from ml_lifecycle.guard import Task
+
+        ti = TaskInstance
+        wanted = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        statement = (
+            select(ti.id, ti.state, ti.updated_at, HITLDetail.options)
+            .outerjoin(HITLDetail, HITLDetail.ti_id == ti.id)
+            .where(*(column == value for column, value in zip(wanted, place, strict=True)))
+        )
+        with create_session(scoped=False) as session:
+            row = session.execute(statement).one_or_none()
+        return Task(str(row[0]), row[1], row[2], tuple(row[3] or ())) if row else None
+
+    async def person(self, scope: Scope, dag_id: str) -> str:
+        """User name of whoever asks, by Airflow's own rules for this route.
+
+        :raises HTTPException: nobody is signed in, or that person may not answer in this DAG.
+        """
+        from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+        from airflow.api_fastapi.core_api.security import bearer_scheme, get_user, requires_access_dag
+        from starlette.concurrency import run_in_threadpool
+        from starlette.requests import Request
+
+        request = Request({**scope, "path_params": {"dag_id": dag_id}})
+        user = await get_user(request, None, await bearer_scheme(request))
+        permit = requires_access_dag(method="PUT", access_entity=DagAccessEntity.HITL_DETAIL)
+        await run_in_threadpool(permit, request, user)
+        return str(user.get_name())
