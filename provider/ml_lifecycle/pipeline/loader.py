@@ -413,7 +413,7 @@ def _check_target(document: Document, values: Mapping[str, Any]) -> None:
 def _readable_sections(values: dict[str, Any]) -> Sections:
     """What can be read of a file with mistakes, so that its sections' disagreements are found in the same go."""
     sections: dict[str, Any] = {}
-    for name in ("data", "training", "evaluation", "approval", "scoring", "monitoring"):
+    for name in ("data", "validation", "training", "evaluation", "approval", "scoring", "monitoring"):
         model = model_in(Pipeline.model_fields[name].annotation)
         given = values.get(name, {} if name in ("evaluation", "approval") else None)
         without_gate = (

@@ -25,6 +25,7 @@ from pydantic import (
 
 from ml_lifecycle.core.approval import POLICY, same_name
 from ml_lifecycle.core.contracts import NAME, ApprovalTerms, DropRule, GateRule, HoldoutSpec, Scalar, Source
+from ml_lifecycle.core.data_approval import DataPolicy
 from ml_lifecycle.core.errors import did_you_mean
 from ml_lifecycle.core.request import HyperparameterSpec
 
@@ -332,6 +333,50 @@ class DataSection(Section):
     """Rows kept back for the evaluation."""
 
 
+class EscalationSection(Section):
+    """Who may answer too, when the approvers leave a question open."""
+
+    to: Annotated[Texts, Field(min_length=1), AfterValidator(check_people)] = Field(examples=[["head-of-analytics"]])
+    """User names beside the approvers'."""
+    after: Annotated[Duration, AfterValidator(check_span)] = Field(examples=["24h"])
+    """How long a question is open before they may answer."""
+
+
+class AnswersSection(Section):
+    """Who may answer a question, and for how long."""
+
+    approvers: Annotated[Texts, AfterValidator(check_people)] = ()
+    """User names; needed unless required is never."""
+    count: int = Field(default=1, ge=1, le=20)
+    """How many different people have to approve; one rejection is enough."""
+    expires_after: Annotated[Duration, AfterValidator(check_span)] = timedelta(hours=72)
+    """Limits the ask, and a decision not yet used."""
+    escalate: EscalationSection | None = None
+    """Who may answer too, and when; left out: nobody."""
+
+    @property
+    def terms(self) -> ApprovalTerms:
+        """Who may answer a question, and how many have to approve."""
+        return ApprovalTerms(
+            approvers=self.approvers,
+            count=self.count,
+            escalate_to=self.escalate.to if self.escalate else (),
+            escalate_after_s=self.escalate.after.total_seconds() if self.escalate else None,
+        )
+
+
+class DataApprovalSection(AnswersSection):
+    """Who answers for the data that a model is trained on."""
+
+    required: Literal["always", "on_failure"] = "always"
+    """on_failure asks only about data that did not pass, or that rows were set aside from."""
+
+    @property
+    def policy(self) -> DataPolicy:
+        """What has to hold before the data is used."""
+        return DataPolicy(required=self.required, terms=self.terms)
+
+
 class ValidationSection(Section):
     """What the data is held to before anything is trained on it."""
 
@@ -341,6 +386,8 @@ class ValidationSection(Section):
     """Great Expectations suite, a JSON file below the project folder."""
     on_failure: Literal["block", "quarantine", "warn"] = "block"
     """block stops the run; quarantine sets failing rows aside; warn only says so."""
+    approval: DataApprovalSection | None = None
+    """Who answers for the data before a model is trained on it; left out: nobody is asked."""
 
 
 class Hyperparameter(Section, HyperparameterSpec):
@@ -436,38 +483,11 @@ class EvaluationSection(Section):
     """Conditions for a release; without any, every candidate is inconclusive and asks a human."""
 
 
-class EscalationSection(Section):
-    """Who may answer too, when the approvers leave a question open."""
-
-    to: Annotated[Texts, Field(min_length=1), AfterValidator(check_people)] = Field(examples=[["head-of-analytics"]])
-    """User names beside the approvers'."""
-    after: Annotated[Duration, AfterValidator(check_span)] = Field(examples=["24h"])
-    """How long a question is open before they may answer."""
-
-
-class ApprovalSection(Section):
+class ApprovalSection(AnswersSection):
     """Who answers for a release."""
 
     required: Literal["always", "on_inconclusive", "never"] = "always"
     """never and on_inconclusive let policy itself approve a passed gate."""
-    approvers: Annotated[Texts, AfterValidator(check_people)] = ()
-    """User names; needed unless required is never."""
-    count: int = Field(default=1, ge=1, le=20)
-    """How many different people have to approve; one rejection is enough."""
-    expires_after: Annotated[Duration, AfterValidator(check_span)] = timedelta(hours=72)
-    """Limits the ask, and a decision not yet used."""
-    escalate: EscalationSection | None = None
-    """Who may answer too, and when; left out: nobody."""
-
-    @property
-    def terms(self) -> ApprovalTerms:
-        """Who may answer a question, and how many have to approve."""
-        return ApprovalTerms(
-            approvers=self.approvers,
-            count=self.count,
-            escalate_to=self.escalate.to if self.escalate else (),
-            escalate_after_s=self.escalate.after.total_seconds() if self.escalate else None,
-        )
 
 
 class ScoringSection(Section):
@@ -590,6 +610,7 @@ class Sections:
     """The sections that could be read, ``None`` for those that could not or are left out."""
 
     data: DataSection | None
+    validation: ValidationSection | None
     training: TrainingSection | None
     evaluation: EvaluationSection | None
     approval: ApprovalSection | None
@@ -603,6 +624,7 @@ class Sections:
         """All of a pipeline that could be read whole."""
         return cls(
             pipeline.data,
+            pipeline.validation,
             pipeline.training,
             pipeline.evaluation,
             pipeline.approval,
@@ -621,7 +643,9 @@ def disagreements(sections: Sections) -> Iterator[Disagreement]:
         yield from _schedule_disagreements(name, getattr(sections, name))
     yield from _monitoring_disagreements(sections)
     if sections.approval is not None:
-        yield from _approval_disagreements(sections.approval)
+        yield from _answers_disagreements(("approval",), sections.approval)
+    if sections.validation is not None:
+        yield from _validation_disagreements(sections.validation)
 
 
 def _data_disagreements(sections: Sections) -> Iterator[Disagreement]:
@@ -639,40 +663,56 @@ def _data_disagreements(sections: Sections) -> Iterator[Disagreement]:
         )
 
 
-def _approval_disagreements(approval: ApprovalSection) -> Iterator[Disagreement]:
-    people = ("approval", "approvers")
-    if approval.required != "never" and not approval.approvers:
+def _validation_disagreements(validation: ValidationSection) -> Iterator[Disagreement]:
+    approval, loc = validation.approval, ("validation", "approval")
+    if approval is None:
+        return
+    yield from _answers_disagreements(loc, approval)
+    if approval.required == "on_failure" and validation.on_failure == "block":
+        yield Disagreement(
+            (*loc, "required"),
+            "data that fails is blocked, so nobody would ever be asked",
+            "write required: always, or on_failure: quarantine or warn",
+            against=("validation", "on_failure"),
+        )
+
+
+def _answers_disagreements(loc: Loc, answers: ApprovalSection | DataApprovalSection) -> Iterator[Disagreement]:
+    people = (*loc, "approvers")
+    if answers.required != "never" and not answers.approvers:
+        instead = ", or write required: never" if isinstance(answers, ApprovalSection) else ""
         yield Disagreement(
             people,
-            f"approval is required ({approval.required}), but nobody may give it",
-            "name users, such as [ada], or write required: never",
-            against=("approval", "required"),
+            f"approval is required ({answers.required}), but nobody may give it",
+            f"name users, such as [ada]{instead}",
+            against=(*loc, "required"),
         )
-    elif approval.approvers and approval.count > len(approval.approvers):
+    elif answers.approvers and answers.count > len(answers.approvers):
         yield Disagreement(
-            ("approval", "count"),
-            f"{approval.count} people have to approve, and {len(approval.approvers)} may",
+            (*loc, "count"),
+            f"{answers.count} people have to approve, and {len(answers.approvers)} may",
             "name more approvers, or ask fewer of them",
             against=people,
         )
-    escalate = approval.escalate
-    if escalate is None:
-        return
-    if approval.approvers and {same_name(name) for name in escalate.to} <= {
-        same_name(name) for name in approval.approvers
-    }:
+    if answers.escalate is not None:
+        yield from _escalation_disagreements(loc, answers, answers.escalate)
+
+
+def _escalation_disagreements(loc: Loc, answers: AnswersSection, escalate: EscalationSection) -> Iterator[Disagreement]:
+    approvers = {same_name(name) for name in answers.approvers}
+    if approvers and {same_name(name) for name in escalate.to} <= approvers:
         yield Disagreement(
-            ("approval", "escalate", "to"),
+            (*loc, "escalate", "to"),
             "everybody here may approve from the start",
             "name others, or remove escalate",
-            against=people,
+            against=(*loc, "approvers"),
         )
-    if escalate.after >= approval.expires_after:
+    if escalate.after >= answers.expires_after:
         yield Disagreement(
-            ("approval", "escalate", "after"),
+            (*loc, "escalate", "after"),
             "by then the question has expired",
             "write a time shorter than expires_after",
-            against=("approval", "expires_after"),
+            against=(*loc, "expires_after"),
         )
 
 
