@@ -12,7 +12,6 @@ from ml_lifecycle.core.contracts import (
     Ask,
     Columns,
     DatasetRef,
-    Decision,
     Evaluation,
     GateDecision,
     GateRule,
@@ -20,6 +19,7 @@ from ml_lifecycle.core.contracts import (
     Move,
     RunRequest,
     TrainedModel,
+    Vote,
 )
 from ml_lifecycle.stages.evaluation import EvaluationJob, GateJob, RegistrationJob, evaluate, gate, register
 from ml_lifecycle.stages.runner import Tools, record
@@ -137,5 +137,7 @@ def released(tools: Tools, model: TrainedModel) -> Move:
         epoch=head.epoch if head is not None else 0,
     )
     tools.ledger.ask(ask, requested_by="anna", at=NOW, expires_at=None)
-    decision = Decision(ask=ask, outcome="approve", decided_by="bert", requested_by="anna", decided_at=NOW)
-    return tools.ledger.release(version, tools.ledger.decide(decision), moved_by="bert", at=NOW)
+    vote = Vote(ask_id=ask.ask_id, outcome="approve", person="bert", channel="signed", at=NOW)
+    decision = tools.ledger.vote(vote)
+    assert decision is not None
+    return tools.ledger.release(version, decision, moved_by="bert", at=NOW)

@@ -15,7 +15,7 @@ from ml_lifecycle.backends.deployment.alias import AliasTarget
 from ml_lifecycle.backends.files import digest_of_folder
 from ml_lifecycle.backends.ledger.base import Ledger
 from ml_lifecycle.backends.tracking.base import Registry
-from ml_lifecycle.core.contracts import Ask, Decision, ModelVersion, Move, RunRequest, Verdict
+from ml_lifecycle.core.contracts import Ask, ModelVersion, Move, Posting, RunRequest, Verdict, Vote
 from ml_lifecycle.core.errors import (
     DigestMismatchError,
     LedgerError,
@@ -79,14 +79,14 @@ def decided(tools: Tools, version: ModelVersion, outcome: str = "approve") -> De
         **fields,
     )
     now = tools.clock()
-    tools.ledger.ask(ask, requested_by=None, at=now, expires_at=None)
-    decision = Decision.model_validate(
-        {"ask": ask, "outcome": outcome, "decided_by": "ada", "decided_at": now, "expires_at": now + 72 * HOUR}
-    )
+    tools.ledger.ask(ask, requested_by=None, at=now, expires_at=now + 72 * HOUR)
+    vote = {"ask_id": ask.ask_id, "outcome": outcome, "person": "ada", "channel": "signed", "reason": "why", "at": now}
+    decision = tools.ledger.vote(Vote.model_validate(vote))
+    assert decision is not None
     request = RunRequest(
         model="flights", stream="release", run_id=f"release/{version.version}", version=version.version
     )
-    return DeploymentJob(request=request, decision=tools.ledger.decide(decision))
+    return DeploymentJob(request=request, decision=decision)
 
 
 def released(tools: Tools, folder: Path, number: int) -> DeploymentJob:

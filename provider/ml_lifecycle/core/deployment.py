@@ -18,14 +18,28 @@ NAMED = {
 """What a decision is about beside model, version and environment, and what a person calls it."""
 
 
-def objection(decision: Decision, version: ModelVersion, environment: str, moves: Sequence[Move], at: datetime) -> str:
-    """Why the decision does not let the version become champion at this moment; empty where it does.
+SANDBOX = "sandbox"
+"""The environment in which nothing is ever moved."""
+
+
+def objection(
+    decision: Decision,
+    version: ModelVersion,
+    environment: str,
+    moves: Sequence[Move],
+    at: datetime | None,
+    *,
+    policy_digest: str | None = None,
+) -> str:
+    """Why the decision does not let the version become champion; empty where it does.
 
     Whether another move came in between is not looked at: see :func:`is_stale`.
 
     :param moves: All moves of the model in this environment, by epoch.
+    :param at: This moment, while the move is still to be made; ``None`` once it was made in time.
+    :param policy_digest: Digest of the gate's rules as they are at this moment, where they are known.
     """
-    return next(_objections(decision, version, environment, moves, at), "")
+    return next(_objections(decision, version, environment, moves, at=at, policy_digest=policy_digest), "")
 
 
 def is_stale(ask: Ask, head: Move | None) -> bool:
@@ -62,12 +76,18 @@ def previous_champion(moves: Sequence[Move]) -> Move | None:
 
 
 def _objections(
-    decision: Decision, version: ModelVersion, environment: str, moves: Sequence[Move], at: datetime
+    decision: Decision,
+    version: ModelVersion,
+    environment: str,
+    moves: Sequence[Move],
+    *,
+    at: datetime | None,
+    policy_digest: str | None,
 ) -> Iterator[str]:
     ask = decision.ask
     if decision.outcome != "approve":
         yield f"{decision.decided_by} rejected it"
-    if decision.expires_at is not None and at > decision.expires_at:
+    if at is not None and decision.expires_at is not None and at > decision.expires_at:
         yield f"the approval by {decision.decided_by} expired at {decision.expires_at.isoformat()}"
     if ask.environment != environment:
         yield f"the approval is for the environment {ask.environment!r}, not {environment!r}"
@@ -78,6 +98,11 @@ def _objections(
             yield f"the approval is about the {name} {_brief(ask, field)}, not {_brief(version, field)}"
     if ask.gate_verdict is Verdict.FAIL:
         yield "the gate failed it"
+    if policy_digest is not None and policy_digest != ask.policy_digest:
+        yield (
+            f"the gate was changed after it was approved: the policy digest is {policy_digest[:8]}, "
+            f"and the approval is about {ask.policy_digest[:8]}"
+        )
     rollback = denied(moves).get(ask.digest)
     if rollback is not None and decision.decided_at <= rollback.moved_at:
         yield (

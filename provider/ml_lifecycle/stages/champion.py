@@ -101,8 +101,15 @@ def champion_of(model: str, tools: Tools) -> Champion | None:
         feeds it has changed.
     """
     move = tools.ledger.head(model, tools.environment)
-    if move is None:
-        return None
+    return load_champion(move, tools) if move is not None else None
+
+
+def load_champion(move: Move, tools: Tools) -> Champion:
+    """What a move made champion, at present or once, ready to predict.
+
+    :raises ChampionError: it cannot be read, its bytes are not those that were approved, or the feature code that
+        feeds it has changed.
+    """
     trained = _trained_in_ledger(move, tools)
     with _as_champion(move):
         loaded = load_trained(trained, tools)

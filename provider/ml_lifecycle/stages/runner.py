@@ -14,7 +14,7 @@ from typing import TypeVar
 from ml_lifecycle.backends.data.base import DataStore
 from ml_lifecycle.backends.ledger.base import Ledger
 from ml_lifecycle.backends.tracking.base import Registry, Tracking
-from ml_lifecycle.core.contracts import Contract, Evidence
+from ml_lifecycle.core.contracts import Contract, Evidence, Posting
 from ml_lifecycle.core.errors import EvidenceError, MissingLibraryError
 
 Job = TypeVar("Job", bound=Contract)
@@ -33,6 +33,11 @@ EXTRAS = {
     "mlflow": "mlflow",
 }
 """Which extra of this package brings a library."""
+
+
+def nothing_recorded(posting: Posting) -> str | None:  # noqa: ARG001  # as whoever can look takes it
+    """What is known of a question's answer where nobody can look."""
+    return None
 
 
 def utc_now() -> datetime:
@@ -59,6 +64,8 @@ class Tools:
     """Types that model packages may hold beside those that this package lists."""
     report_url: Callable[[str], str] = field(default=str)
     """Where a browser finds a published report; empty where it finds none."""
+    answers: Callable[[Posting], str | None] = field(default=nothing_recorded)
+    """The option that Airflow records as chosen for a showing of a question; ``None`` where it records none."""
     clock: Callable[[], datetime] = field(default=utc_now)
 
 

@@ -24,8 +24,27 @@ class DeploymentTarget(BaseModel, ABC):
 
     @abstractmethod
     def deploy(self, move: Move, registry: Registry) -> None:
-        """Make the target serve the move's version; calling twice does what calling once does."""
+        """Make the target serve the move's version; calling twice does what calling once does.
+
+        :raises StaleEpochError: a newer move reached the target before this one.
+        :raises TargetRefusedError: the place belongs to another environment.
+        """
 
     @abstractmethod
     def observe(self, model: str, registry: Registry) -> Mapping[int, int]:
         """What serves at this moment: percent of the traffic by version; empty where nothing serves."""
+
+    @abstractmethod
+    def epoch(self, model: str, environment: str, registry: Registry) -> int:
+        """The epoch of the newest move of the environment that reached the target, by its own account; 0 for none."""
+
+    @abstractmethod
+    def restore(self, head: Move, registry: Registry) -> None:
+        """As :meth:`deploy`, whatever epoch the target claims: only for who has seen that the ledger made no such move.
+
+        :raises TargetRefusedError: the place belongs to another environment.
+        """
+
+    @abstractmethod
+    def rehearse(self, move: Move, registry: Registry) -> Mapping[int, int]:
+        """Make the move's version serve where nobody looks, and return what was observed there; nothing is left."""

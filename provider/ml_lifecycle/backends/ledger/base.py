@@ -194,7 +194,10 @@ class Ledger(ABC):
     def record_deployment(
         self, move: Move, state: str, *, detail: Mapping[str, Any] | None = None, at: datetime
     ) -> None:
-        """Note a step of carrying a move out: ``intent`` before acting, then ``observed`` and ``done``."""
+        """Note a step of carrying a move out: ``intent`` before acting, then ``observed`` and ``done``.
+
+        ``superseded`` closes one that a newer move overtook before it was done.
+        """
 
     @abstractmethod
     def deployment_states(self, move: Move) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ Result = TypeVar("Result")
 
 PIPELINE = "pipeline"
 """The actor of what no person did."""
-STATES = ("intent", "observed", "done")
-"""The steps of carrying a move out, in order."""
+STATES = ("intent", "observed", "done", "superseded")
+"""The steps of carrying a move out, in order; the last one closes what a newer move overtook."""
 
 
 class SqlLedger(Ledger):
