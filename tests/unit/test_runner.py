@@ -56,3 +56,12 @@ def test_a_missing_module_of_the_team_stays_what_it_is(tools: Tools) -> None:
 
     with pytest.raises(ModuleNotFoundError, match="theirs"):
         run(needs_theirs, Contract(), tools, model="flights")
+
+
+def test_a_refused_result_stands_in_the_audit_with_its_reason(tools: Tools) -> None:
+    with pytest.raises(EvidenceError):
+        run(renamed, Job(request=RunRequest(model="flights")), tools, model="flights")
+
+    (row,) = tools.ledger.audit("flights")
+    assert (row["actor"], row["action"]) == ("command", "evidence refused")
+    assert "is not a result that the ledger knows" in row["detail"]

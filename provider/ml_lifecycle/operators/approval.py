@@ -82,7 +82,7 @@ class ApproveModelOperator(HITLOperator):
             request = resolved_request(context, tools, model=self.model, stream="release", handed=self.request)
             values = {"required": self.required, "approvers": self.approvers, "expires_after": self.expires_after}
             job = parse(approval.ApprovalJob, {"request": request, **values}, task_id=self.task_id)
-            runner.verify(job, tools)
+            runner.verify(job, tools, model=self.model)
             question = approval.pose(job, tools)
             if question is None:
                 raise AirflowSkipException(f"this version of {self.model} serves already")

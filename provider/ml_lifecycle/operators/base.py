@@ -112,7 +112,7 @@ def resolved_request(
             where=f"task {context['task'].task_id!r}",
             way_out="hand it the request of its own model",
         )
-    runner.verify(_Handed(request=request), tools)
+    runner.verify(_Handed(request=request), tools, model=model)
     return request
 
 

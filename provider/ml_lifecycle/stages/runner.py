@@ -76,7 +76,7 @@ def run(stage: Callable[[Job, Tools], Result], job: Job, tools: Tools, *, model:
     :raises EvidenceError: the job carries a result that no stage wrote into the ledger.
     :raises MissingLibraryError: the stage needs an extra that is not installed here.
     """
-    verify(job, tools)
+    verify(job, tools, model=model)
     try:
         result = stage(job, tools)
     except ModuleNotFoundError as error:
@@ -94,13 +94,20 @@ def record(stage: str, result: Evidence, tools: Tools, *, model: str) -> str:
     return tools.ledger.record_result(tools.environment, tools.run, stage, result, model=model, at=tools.clock())
 
 
-def verify(job: Contract, tools: Tools) -> None:
-    """Refuse a job that carries a result which no stage of this environment concluded."""
+def verify(job: Contract, tools: Tools, *, model: str) -> None:
+    """Refuse a job that carries a result which no stage of this environment concluded.
+
+    :param model: Whose audit tells it.
+    """
     for name in type(job).model_fields:
         value = getattr(job, name)
         if isinstance(value, Evidence) and not tools.ledger.has_result(tools.environment, value.content_digest()):
-            raise EvidenceError(
+            error = EvidenceError(
                 f"{name} ({type(value).__name__} {value.content_digest()[:12]}) is not a result that the ledger knows",
                 where=f"{tools.run} in environment {tools.environment}",
                 way_out="run the stage that makes it; a result edited between tasks is refused",
             )
+            tools.ledger.record_refusal(
+                model, tools.environment, action="evidence", by=tools.run, why=str(error), at=tools.clock()
+            )
+            raise error
