@@ -353,7 +353,7 @@ def _status(ledger: Ledger, vote: Vote) -> int:
         return 409
     if asked.expires_at is not None and vote.at > asked.expires_at:
         return 409
-    return 403
+    return 409 if any(other.posting == vote.posting for other in ledger.votes(vote.ask_id)) else 403
 
 
 def _unjudged(*, taken: bool = False) -> _Refusal:
