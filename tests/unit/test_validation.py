@@ -300,6 +300,7 @@ def test_failing_rows_are_set_aside_and_counted(
     page, _ = report_of(report.report_uri, tmp_path)
     assert report == again
     assert (report.verdict, report.quarantined_rows, report.unmet) == (Verdict.PASS, 2, ())
+    assert [(one.column, one.unexpected_rows) for one in report.quarantined_for] == [("miles", 2)]
     assert report.dataset.uri != dataset.uri
     assert report.dataset.rows == len(kept) == 3
     assert kept["trip"].tolist() == ["a", "b", "c"]

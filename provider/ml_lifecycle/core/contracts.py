@@ -169,6 +169,8 @@ class ValidationReport(Evidence):
     unmet: tuple[ExpectationResult, ...] = ()
     """Those that did not pass."""
     quarantined_rows: int = 0
+    quarantined_for: tuple[ExpectationResult, ...] = ()
+    """What the dataset did not meet while it held the quarantined rows."""
     report_uri: str = ""
 
 

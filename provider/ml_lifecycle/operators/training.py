@@ -24,6 +24,8 @@ class TrainModelOperator(LifecycleOperator):
     :param hyperparameters: Arguments of the estimator; the request's override them.
     :param seed: Makes the training repeatable.
     :param holdout: ``{"by": "time" | "random", "share": 0.2}``: rows kept back for the evaluation.
+    :param data_approval: The policy under which people have to have approved the data, as
+        :class:`~ml_lifecycle.operators.approval.ApproveDatasetOperator` takes it; left out, nobody has to.
     """
 
     template_fields: Sequence[str] = (*LifecycleOperator.template_fields, "dataset")
@@ -38,6 +40,7 @@ class TrainModelOperator(LifecycleOperator):
         hyperparameters: Mapping[str, Any] | None = None,
         seed: int = 0,
         holdout: Mapping[str, Any] | None = None,
+        data_approval: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -47,6 +50,7 @@ class TrainModelOperator(LifecycleOperator):
         self.hyperparameters = hyperparameters
         self.seed = seed
         self.holdout = holdout
+        self.data_approval = data_approval
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:
         """The model package's reference, as plain JSON."""
@@ -61,6 +65,7 @@ class TrainModelOperator(LifecycleOperator):
             hyperparameters=self.hyperparameters or {},
             seed=self.seed,
             holdout=self.holdout or {},
+            data_approval=self.data_approval,
         )
         model = self.conclude(training.train, job, tools)
         remember_run(self, model.run_id, tools)

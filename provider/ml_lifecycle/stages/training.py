@@ -36,6 +36,7 @@ from ml_lifecycle.core.contracts import (
     TrainedModel,
     ValidationReport,
 )
+from ml_lifecycle.core.data_approval import DataPolicy, dataset_of
 from ml_lifecycle.core.errors import (
     CallableNotFoundError,
     ColumnError,
@@ -51,6 +52,7 @@ from ml_lifecycle.core.errors import (
 )
 from ml_lifecycle.core.training import training_key
 from ml_lifecycle.stages.champion import prepare
+from ml_lifecycle.stages.data_approval import require_approval
 from ml_lifecycle.stages.runner import Tools
 
 if TYPE_CHECKING:
@@ -79,6 +81,8 @@ class TrainingJob(Contract):
     hyperparameters: dict[str, Scalar] = Field(default_factory=dict)
     seed: int = 0
     holdout: HoldoutSpec = HoldoutSpec()
+    data_approval: DataPolicy | None = None
+    """Under which terms people have to have approved the data; ``None``: nobody has to."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,13 @@ class Inputs:
 
 
 def train(job: TrainingJob, tools: Tools) -> TrainedModel:
-    """Train once per training key; a run that already trained exactly this is returned as it is."""
+    """Train once per training key; a run that already trained exactly this is returned as it is.
+
+    :raises NoDecisionError: the job asks for approved data, and no approval of exactly this data is in force.
+    """
+    if job.data_approval is not None:
+        by = job.request.requester or "pipeline"
+        require_approval(job.dataset, job.data_approval, tools, model=job.request.model, action="train", by=by)
     plan = _plan(job, tools)
     run = tools.tracking.ensure_run(plan.model, plan.key, name=plan.run_name, tags=plan.tags)
     if run.finished:
@@ -288,7 +298,7 @@ class _Plan:
 
 
 def _plan(job: TrainingJob, tools: Tools) -> _Plan:
-    dataset = job.dataset.dataset if isinstance(job.dataset, ValidationReport) else job.dataset
+    dataset = dataset_of(job.dataset)
     if dataset.columns.target is None:
         raise LabelsMissingError(
             "the dataset has no target", where=dataset.uri, way_out="declare data.target: only labelled rows can train"

@@ -64,6 +64,7 @@ def validate(job: ValidationJob, tools: Tools) -> ValidationReport:
         expectations=len(findings.last.results),
         unmet=unmet(findings.last.results),
         quarantined_rows=findings.set_aside,
+        quarantined_for=unmet(findings.first.results) if findings.set_aside else (),
         report_uri=report_uri,
     )
 
