@@ -13,6 +13,7 @@ import requests
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "guides" / "personas.md"
+ENVIRONMENT = REPOSITORY / "deploy" / "airflow.env"
 PERSONAS = {
     "viewer": "viewer",
     "data scientist": "engineer",
@@ -202,6 +203,12 @@ def test_a_persona_may_do_what_the_page_says(scene: Scene, what: str, persona: s
     assert reply.status_code == 403, reply.text
     by_us = scene.trial.refusals(ASKED).count("\n") > before or "may not answer" in reply.text
     assert by_us == (expected == "refused"), reply.text
+
+
+def test_every_local_deployment_has_a_user_of_each_persona() -> None:
+    (users,) = (line for line in ENVIRONMENT.read_text().splitlines() if "SIMPLE_AUTH_MANAGER_USERS=" in line)
+
+    assert {user.split(":")[0] for user in users.partition("=")[2].split(",")} == set(PERSONAS.values())
 
 
 def test_nobody_reads_a_report_without_signing_in(scene: Scene) -> None:
