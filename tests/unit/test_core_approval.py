@@ -357,8 +357,90 @@ def test_only_what_changed_since_the_champion_is_a_row() -> None:
     assert "| l2 | 1 | – |" in text  # noqa: RUF001  # the dash of a value that is not there
     assert "| data rows | 500 | 1,000 |" in text
     assert "| data fingerprint | `11111111` | `22222222` |" in text
+    assert "Changed: data, hyperparameters." in text
     assert "Unchanged: code version." in text
     assert "| code version |" not in text
+
+
+def test_values_that_differ_after_what_is_shown_of_them_have_changed() -> None:
+    long = "x" * 300
+    champion = Portrait(1, "a" * 64, None, {"code_version": "c" * 40}, {"kind": f"{long}1"})
+
+    text = told(
+        champion=champion, candidate=Portrait(2, DIGEST, None, {"code_version": "c" * 39 + "d"}, {"kind": f"{long}2"})
+    )
+
+    assert "| code version | cccccccccccc | cccccccccccc |" in text
+    assert "Changed: code, hyperparameters." in text
+    assert "Unchanged" not in text
+
+
+def test_a_hyperparameter_hides_nothing_that_is_called_alike() -> None:
+    champion = Portrait(1, "a" * 64, None, {"features": "old:build"}, {"features": 3})
+
+    text = told(champion=champion, candidate=Portrait(2, DIGEST, None, {"features": "new:build"}, {"features": 3}))
+
+    assert "| features | old:build | new:build |" in text
+    assert "Unchanged: features." in text
+
+
+def test_it_says_how_many_have_to_approve_and_who_did() -> None:
+    terms = ApprovalTerms(approvers=("ada", "bob", "cid"), count=2, escalate_to=("eve",), escalate_after_s=3600)
+
+    text = told(terms=terms, asked_at=NOON, approved_by=("ada",))
+
+    assert "- 2 different people of ada, bob, cid have to approve it; one rejection, which needs a reason" in text
+    assert "- Approved so far by 1 of 2: ada." in text
+    assert "- From 2026-03-01 13:00 UTC on, eve may answer too." in text
+    assert "more than may still approve" not in text
+
+
+def test_it_says_who_cannot_approve_and_why() -> None:
+    barred = cannot_approve(requested_by="bob", authors=("carol",), committers=("Dan", "dan@example.com"))
+
+    text = told(barred=barred)
+
+    assert "- One person has to approve it" in text
+    assert "- Dan, dan@example.com committed the pipeline file last, and may reject but not approve." in text
+    assert "- bob asked for it, and may reject but not approve." in text
+    assert "- carol started the run that asks, and may reject but not approve." in text
+
+
+@pytest.mark.parametrize(
+    ("approved", "barred", "missing"),
+    [
+        ((), (), ""),
+        ((), ("ada",), ""),
+        ((), ("ada", "BOB"), "1 more"),
+        (("ada",), ("ada", "bob"), ""),
+        ((), ("ada", "bob", "cid"), "2 more"),
+    ],
+)
+def test_it_warns_when_too_few_are_left_to_approve(
+    approved: tuple[str, ...], barred: tuple[str, ...], missing: str
+) -> None:
+    terms = ApprovalTerms(approvers=("ada", "bob", "cid"), count=2)
+
+    text = told(terms=terms, approved_by=approved, barred=cannot_approve(authors=barred))
+
+    assert (f"- **{missing} than may still approve are needed.**" in text) if missing else ("are needed" not in text)
+
+
+def test_slices_stand_beside_the_champions_where_those_are_known() -> None:
+    values = {"EWR": Metric(value=0.7, rows=50), "JFK": Metric(value=0.6, rows=40)}
+    champion = ChampionResult(
+        version=1,
+        digest="a" * 64,
+        metrics={},
+        differences={},
+        slices={"origin": {"JFK": {"roc_auc": Metric(value=0.65, rows=40)}}},
+    )
+
+    text = told(gate=judged(champion=champion, origin=values))
+
+    assert "| origin | roc_auc | Version 1 | Rows |" in text
+    assert "| JFK | 0.6000 | 0.6500 | 40 |" in text
+    assert "| EWR | 0.7000 | – | 50 |" in text  # noqa: RUF001  # the dash of what was not measured
 
 
 def test_failed_checks_stand_first_with_what_was_observed_and_bounds() -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 from ml_lifecycle.core.contracts import (
     ApprovalTerms,
     Ask,
+    ChampionResult,
     DatasetRef,
     Difference,
     Evaluation,
@@ -171,8 +172,8 @@ class Portrait:
     version: int
     digest: str
     dataset: DatasetRef | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)
-    """``code_version``, ``seed`` and other single values, by name."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """``code_version``, ``features`` and whatever else made it, by name."""
     hyperparameters: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -194,6 +195,12 @@ class Briefing:
     requested_by: str | None = None
     reason: str = ""
     expires_at: datetime | None = None
+    terms: ApprovalTerms = field(default_factory=ApprovalTerms)
+    asked_at: datetime | None = None
+    approved_by: tuple[str, ...] = ()
+    """Who approved already, where one approval is not enough."""
+    barred: Mapping[str, str] = field(default_factory=dict)
+    """Who may reject and never approve, with why."""
 
 
 def subject(model: str, version: int, digest: str, environment: str) -> str:
@@ -203,7 +210,7 @@ def subject(model: str, version: int, digest: str, environment: str) -> str:
 
 def body(briefing: Briefing) -> str:
     """The question in full, as GitHub-flavoured markdown; no value from data or people breaks out of its place."""
-    parts = [_opening(briefing), _changes(briefing)]
+    parts = [_opening(briefing), _people(briefing), _changes(briefing)]
     if briefing.gate is None:
         parts.append("### Gate\n\nThe ledger holds no gate decision about this version. **Do not approve it.**")
     else:
@@ -237,41 +244,104 @@ def _opening(briefing: Briefing) -> str:
     lines = [f"{what} in **{cell(briefing.environment)}**. Gate: **{briefing.verdict.value}**."]
     lines += ["", f"Asked for by {person}: {why}."]
     if briefing.expires_at is not None:
-        expiry = briefing.expires_at.astimezone(timezone.utc)
-        lines += ["", f"Answer before **{expiry:%Y-%m-%d %H:%M} UTC**; no answer is a no."]
+        lines += ["", f"Answer before **{_utc(briefing.expires_at)}**; no answer is a no."]
     return "\n".join(lines)
+
+
+def _people(briefing: Briefing) -> str:
+    terms = briefing.terms
+    among = f" of {_names(terms.approvers)}" if terms.approvers else ""
+    needed = f"{terms.count} different people{among} have" if terms.count > 1 else f"One person{among} has"
+    lines = [f"- {needed} to approve it; one rejection, which needs a reason, is enough to stop it."]
+    if terms.count > 1:
+        so_far = _names(briefing.approved_by) or "nobody"
+        lines.append(f"- Approved so far by {len(briefing.approved_by)} of {terms.count}: {so_far}.")
+    if terms.escalate_to and terms.escalate_after_s is not None and briefing.asked_at is not None:
+        then = briefing.asked_at + timedelta(seconds=terms.escalate_after_s)
+        lines.append(f"- From {_utc(then)} on, {_names(terms.escalate_to)} may answer too.")
+    lines += [f"- {_names(names)} {why}, and may reject but not approve." for why, names in _by_reason(briefing.barred)]
+    missing = _missing(briefing)
+    if missing:
+        lines.append(
+            f"- **{missing} more than may still approve are needed.** Let somebody else train it, start this release "
+            "or change the pipeline file, or name more approvers."
+        )
+    return "\n".join(["### Who answers", "", *lines])
+
+
+def _by_reason(barred: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
+    for why in dict.fromkeys(barred.values()):
+        yield why, [name for name, found in barred.items() if found == why]
+
+
+def _missing(briefing: Briefing) -> int:
+    """How many approvals are needed beyond those that everybody who may still approve can give."""
+    terms = briefing.terms
+    if not terms.approvers:
+        return 0
+    given = {same_name(name) for name in briefing.approved_by}
+    barred = {same_name(name) for name in briefing.barred}
+    able = {same_name(name) for name in (*terms.approvers, *terms.escalate_to)} - barred
+    return max(terms.count - len(able | given), 0)
+
+
+def _names(people: Iterable[str]) -> str:
+    return ", ".join(map(cell, people))
+
+
+def _utc(at: datetime) -> str:
+    return f"{at.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
 def _changes(briefing: Briefing) -> str:
     new, old = _described(briefing.candidate), _described(briefing.champion)
     if briefing.champion is None:
-        rows = [(cell(name), value) for name, value in new.items()]
-        return _table("What would be released", ("", f"Version {briefing.candidate.version}"), rows)
-    changed = [
-        (cell(name), old.get(name, _NOTHING), new.get(name, _NOTHING))
-        for name in [*new, *(name for name in old if name not in new)]
-        if old.get(name) != new.get(name)
-    ]
+        described = [(one.label, one.shown) for one in new.values()]
+        return _table("What would be released", ("", f"Version {briefing.candidate.version}"), described)
     title = "What changed since the champion"
+    keys = [*new, *(key for key in old if key not in new)]
+    changed = [key for key in keys if (old.get(key, _ABSENT).value != new.get(key, _ABSENT).value)]
     if not changed:
         return f"### {title}\n\nNothing that is on record."
+    rows = [
+        ((new.get(key) or old[key]).label, old.get(key, _ABSENT).shown, new.get(key, _ABSENT).shown) for key in changed
+    ]
     head = ("", f"Version {briefing.champion.version} (champion)", f"Version {briefing.candidate.version}")
-    same = [name for name in new if new.get(name) == old.get(name)]
-    unchanged = f"\n\nUnchanged: {', '.join(map(cell, same))}." if same else ""
-    return _table(title, head, changed) + unchanged
+    same = [new[key].label for key in keys if key not in changed]
+    notes = [f"Changed: {', '.join(dict.fromkeys(part for part, _ in changed))}."]
+    notes += [f"Unchanged: {', '.join(same)}."] if same else []
+    return "\n\n".join([_table(title, head, rows), *notes])
 
 
-def _described(portrait: Portrait | None) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Fact:
+    """One line about a version; what is compared is the whole value, not what of it is shown."""
+
+    label: str
+    shown: str
+    value: object
+
+
+_ABSENT = _Fact("", _NOTHING, None)
+
+
+def _described(portrait: Portrait | None) -> dict[tuple[str, str], _Fact]:
+    """By part (data, code, hyperparameters) and name: a hyperparameter may be called like anything else."""
     if portrait is None:
         return {}
-    found: dict[str, str] = {}
+    found: dict[tuple[str, str], _Fact] = {}
     if portrait.dataset is not None:
-        dataset = portrait.dataset
-        found["data partitions"] = cell(", ".join(dataset.partitions) or _NOTHING)
-        found["data rows"] = f"{dataset.rows:,}"
-        found["data fingerprint"] = f"`{short(dataset.fingerprint)}`"
-    found |= {name.replace("_", " "): cell(_shortened(value)) for name, value in portrait.facts.items() if value}
-    return found | {name: cell(value) for name, value in sorted(portrait.hyperparameters.items())}
+        held = portrait.dataset
+        partitions = ", ".join(held.partitions)
+        found["data", "partitions"] = _Fact("data partitions", cell(partitions or _NOTHING), held.partitions)
+        found["data", "rows"] = _Fact("data rows", f"{held.rows:,}", held.rows)
+        found["data", "fingerprint"] = _Fact("data fingerprint", f"`{short(held.fingerprint)}`", held.fingerprint)
+    for name, value in portrait.code.items():
+        if value:
+            found["code", name] = _Fact(cell(name.replace("_", " ")), cell(_shortened(value)), value)
+    for name, setting in sorted(portrait.hyperparameters.items()):
+        found["hyperparameters", name] = _Fact(cell(name), cell(setting), setting)
+    return found
 
 
 def _shortened(value: str) -> str:
@@ -330,8 +400,10 @@ def _slices(gate: GateDecision) -> str:
     name = _judged_metric(gate)
     if name is None:
         return ""
-    parts = [part for column, values in gate.evaluation.slices.items() if (part := _slice(column, name, values))]
-    return "\n\n".join(parts)
+    parts = [
+        _slice(column, name, values, gate.evaluation.champion) for column, values in gate.evaluation.slices.items()
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _judged_metric(gate: GateDecision) -> str | None:
@@ -341,17 +413,28 @@ def _judged_metric(gate: GateDecision) -> str | None:
     return next((name for name in (*judged, *metrics) if name in metrics), None)
 
 
-def _slice(column: str, name: str, values: Mapping[str, Mapping[str, Metric]]) -> str:
+def _slice(column: str, name: str, values: Mapping[str, Mapping[str, Metric]], champion: ChampionResult | None) -> str:
     found = {value: metrics[name] for value, metrics in values.items() if name in metrics}
     telling = {value: metric for value, metric in found.items() if metric.rows >= TELLING_ROWS}
     worst = list(_worst_first(telling, better=HIGHER_IS_BETTER.get(name, True)))[:SHOWN_SLICES]
-    rows = [(cell(value), number(metric.value), f"{metric.rows:,}") for value, metric in worst]
+    theirs = champion.slices.get(column) if champion else None
+    beside = [(number(_measured(theirs, value, name)),) if theirs else () for value, _ in worst]
+    rows = [
+        (cell(value), number(metric.value), *old, f"{metric.rows:,}")
+        for (value, metric), old in zip(worst, beside, strict=True)
+    ]
     small = len(found) - len(telling)
     unknown = sum(metric.value is None for metric in telling.values())
     notes = [f"Not shown: {small} with fewer than {TELLING_ROWS} rows."] if small else []
     notes += [f"Not measurable: {unknown} of {len(found)}."] if unknown else []
     title = f"Worst {len(rows)} of {len(found)} by {cell(column)}"
-    return "\n\n".join([_table(title, (cell(column), cell(name), "Rows"), rows), *notes]) if rows else ""
+    against = (f"Version {champion.version}",) if champion and theirs else ()
+    return "\n\n".join([_table(title, (cell(column), cell(name), *against, "Rows"), rows), *notes]) if rows else ""
+
+
+def _measured(values: Mapping[str, Mapping[str, Metric]], value: str, name: str) -> float | None:
+    found = values.get(value, {}).get(name)
+    return found.value if found else None
 
 
 def _worst_first(values: Mapping[str, Metric], *, better: bool) -> Iterator[tuple[str, Metric]]:

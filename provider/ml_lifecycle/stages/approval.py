@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
@@ -12,31 +12,30 @@ from ml_lifecycle.backends.ledger.base import Asked
 from ml_lifecycle.core import approval
 from ml_lifecycle.core.approval import Briefing, Portrait, Required
 from ml_lifecycle.core.contracts import (
+    ApprovalTerms,
     Ask,
     Contract,
     Decision,
     GateDecision,
     ModelVersion,
     Move,
+    Posting,
     RunRequest,
     TrainedModel,
     ValidationReport,
     Verdict,
+    Vote,
 )
 from ml_lifecycle.core.deployment import epoch_of
-from ml_lifecycle.core.errors import (
-    ApprovalRefusedError,
-    LedgerError,
-    NoDecisionError,
-    RequestError,
-    ServiceRefusedError,
-)
+from ml_lifecycle.core.errors import ApprovalRefusedError, LedgerError, LifecycleError, NoDecisionError, RequestError
 from ml_lifecycle.stages.runner import Tools
 
-TAG = "ml_lifecycle."
-FACTS = ("code_version", "features", "features_digest", "environment_digest", "seed")
-"""Tags of a training run that an approver compares."""
 BY_HAND = ("manual", "command")
+GUARD_GRACE_S = 10.0
+"""How long a vote may take to show in the ledger: Airflow resumes the task while the guard still writes it."""
+NO_REASON = "no reason given"
+_LOOK_EVERY_S = 0.2
+_AFTER_A_BLOCK = "find out who answered what; another version, or another gate, is another question"
 
 
 class ApprovalJob(Contract):
@@ -44,10 +43,13 @@ class ApprovalJob(Contract):
 
     request: RunRequest
     required: Required = "always"
-    approvers: tuple[str, ...] = ()
-    """User names; empty for anyone who may edit the run."""
+    terms: ApprovalTerms = ApprovalTerms()
     expires_after: timedelta = timedelta(hours=72)
     """Limits the ask, and a decision not yet used."""
+    author: str | None = None
+    """Who triggered the run that asks; may reject, and never approve."""
+    committers: tuple[str, ...] = ()
+    """Names of whoever committed the pipeline file last; may reject, and never approve."""
 
 
 class Question(Contract):
@@ -62,19 +64,27 @@ class Question(Contract):
     reject: str = approval.REJECT
     requested_by: str | None = None
     """Who asked for the training that made this version, from the ledger; else who asked for its release."""
-    approvers: tuple[str, ...] = ()
-    """User names; empty for anyone who may edit the run."""
     decision: Decision | None = None
     """The decision that already stands: policy's own, or the one that an earlier try of the task received."""
+
+
+class Answer(Contract):
+    """What somebody answered, as Airflow says."""
+
+    person: str
+    option: str
+    reason: str = ""
 
 
 def pose(job: ApprovalJob, tools: Tools) -> Question | None:
     """Write the ask into the ledger and close older ones; ``None`` where this version is the champion already.
 
-    What ran out, unanswered or unused, is asked anew. What a newer candidate superseded is asked anew only by hand.
+    What ran out, unanswered or unused, is asked anew, and so is what was asked under another policy or other terms.
+    What a newer candidate superseded is asked anew only by hand.
 
     :raises RequestError: the request names a version that the ledger does not know.
-    :raises NoDecisionError: the gate failed the version, or a newer candidate is being asked about.
+    :raises NoDecisionError: the gate failed the version, a newer candidate is being asked about, or the answers to the
+        question contradict each other.
     """
     version, at = candidate_of(job.request, tools), tools.clock()
     head = tools.ledger.head(version.name, tools.environment)
@@ -85,45 +95,51 @@ def pose(job: ApprovalJob, tools: Tools) -> Question | None:
             f"the gate failed version {version.version} of {version.name}: nobody may be asked to release it",
             way_out="train a better candidate, or change the gate and evaluate again",
         )
-    ask = _next_ask(version, head, job.request, tools, at)
+    ask = _next_ask(version, head, job, tools, at)
     _refuse_outdated(ask, job.request, tools)
     asked_by = requested_by(version, tools) or job.request.requester
-    tools.ledger.ask(ask, requested_by=asked_by, at=at, expires_at=at + job.expires_after)
+    tools.ledger.ask(ask, requested_by=asked_by, excluded=job.committers, at=at, expires_at=at + job.expires_after)
     tools.ledger.supersede(version.name, tools.environment, newest=ask, at=at)
     asked = _asked(ask, tools)
+    _refuse_blocked(asked)
     decision = tools.ledger.decision(ask.ask_id)
     if decision is None and approval.policy_decides(job.required, ask.gate_verdict):
-        decision = _decide(asked, "approve", by=approval.POLICY, reason=f"required: {job.required}", tools=tools)
-    briefing = _briefing(version, head, asked, tools)
+        decision = _let_policy_decide(asked, job, tools)
     return Question(
         ask=ask,
         subject=approval.subject(ask.model, ask.version, ask.digest, ask.environment),
-        body=approval.body(briefing),
+        body=approval.body(_briefing(version, head, asked, job, tools)),
         approve=approval.approve_label(ask.digest),
         requested_by=asked.requested_by,
-        approvers=job.approvers,
         decision=decision,
     )
 
 
-def answer(question: Question, option: str, *, by: str, reason: str, tools: Tools) -> Decision:
-    """Write the answer into the ledger; the first one stands, and the one that stands is returned.
+def settle(
+    question: Question, posting: Posting, answer: Answer | None, tools: Tools, *, grace_s: float = GUARD_GRACE_S
+) -> Decision | None:
+    """What an answer came to; ``None`` where others still have to answer.
 
-    :raises ApprovalRefusedError: this person may not give this answer; the question stays open.
-    :raises LedgerError: nobody asked, or the question was superseded or has expired.
+    An approval counts if the guard of Airflow's API server wrote it into the ledger, a rejection whichever way it came.
+
+    :param answer: ``None`` where nobody answered in time.
+    :param grace_s: How long the guard's vote is waited for.
+    :raises ApprovalRefusedError: somebody rejected it who may not answer; the question stays open.
+    :raises NoDecisionError: the answers contradict each other.
+    :raises LedgerError: nobody answered and no decision stands, an approval came past the guard, or the answer is not
+        the one that the ledger holds.
     """
-    ask = question.ask
-    standing = tools.ledger.decision(ask.ask_id)
-    if standing is not None:
-        return standing
-    asked = _asked(ask, tools)
-    why = approval.refusal(
-        option, digest=ask.digest, approvers=question.approvers, by=by, requested_by=asked.requested_by
-    )
-    if why is not None:
-        raise ApprovalRefusedError(why, where=question.subject)
-    outcome = "reject" if option == approval.REJECT else "approve"
-    return _decide(asked, outcome, by=by, reason=reason.strip(), tools=tools)
+    if answer is not None:
+        _hold_against_ledger(question, posting, answer, tools, grace_s)
+    _refuse_blocked(_asked(question.ask, tools))
+    decision = tools.ledger.decision(question.ask.ask_id)
+    if decision is None and answer is None:
+        raise LedgerError(
+            "nobody decided in time; a time-out is never an approval",
+            where=question.subject,
+            way_out="trigger the release again to ask anew",
+        )
+    return decision
 
 
 def candidate_of(request: RunRequest, tools: Tools) -> ModelVersion:
@@ -164,7 +180,7 @@ def requested_by(version: ModelVersion, tools: Tools) -> str | None:
 # --- Asking ----------------------------------------------------------------------------------------------------------
 
 
-def _next_ask(version: ModelVersion, head: Move | None, request: RunRequest, tools: Tools, at: datetime) -> Ask:
+def _next_ask(version: ModelVersion, head: Move | None, job: ApprovalJob, tools: Tools, at: datetime) -> Ask:
     """The same question as before while it can still be answered or used, else the same one anew."""
     for renewal in count():
         ask = Ask(
@@ -178,16 +194,19 @@ def _next_ask(version: ModelVersion, head: Move | None, request: RunRequest, too
             policy_digest=version.policy_digest,
             epoch=epoch_of(head),
             renewal=renewal,
+            terms=job.terms,
         )
         asked = tools.ledger.asked(ask.ask_id)
-        if asked is None or not _has_lapsed(asked, tools.ledger.decision(ask.ask_id), request, at):
+        if asked is None or not _has_lapsed(asked, tools.ledger.decision(ask.ask_id), job.request, at):
             return ask
     raise AssertionError("count() does not end")
 
 
 def _has_lapsed(asked: Asked, decision: Decision | None, request: RunRequest, at: datetime) -> bool:
+    if asked.blocked:
+        return False
     if decision is not None:
-        # A rejection is final; an approval runs out.
+        # A rejection is final, as a contradiction is; an approval runs out.
         return decision.outcome == "approve" and decision.expires_at is not None and at > decision.expires_at
     if asked.superseded:
         return request.trigger in BY_HAND
@@ -206,6 +225,16 @@ def _refuse_outdated(ask: Ask, request: RunRequest, tools: Tools) -> None:
         )
 
 
+def _refuse_blocked(asked: Asked) -> None:
+    if asked.blocked:
+        ask = asked.ask
+        raise NoDecisionError(
+            f"the question about version {ask.version} is blocked: {asked.blocked}",
+            where=f"{ask.model} in {ask.environment}",
+            way_out=_AFTER_A_BLOCK,
+        )
+
+
 def _asked(ask: Ask, tools: Tools) -> Asked:
     asked = tools.ledger.asked(ask.ask_id)
     if asked is None:
@@ -217,34 +246,119 @@ def _asked(ask: Ask, tools: Tools) -> Asked:
     return asked
 
 
-def _decide(asked: Asked, outcome: Any, *, by: str, reason: str, tools: Tools) -> Decision:
-    at = tools.clock()
-    patience = asked.expires_at - asked.at if asked.expires_at is not None else None
-    return tools.ledger.decide(
-        Decision(
-            ask=asked.ask,
-            outcome=outcome,
-            decided_by=by,
-            requested_by=asked.requested_by,
-            reason=reason,
-            decided_at=at,
-            expires_at=at + patience if patience is not None else None,
-        )
+def _let_policy_decide(asked: Asked, job: ApprovalJob, tools: Tools) -> Decision | None:
+    vote = Vote(
+        ask_id=asked.ask.ask_id,
+        outcome="approve",
+        person=approval.POLICY,
+        channel="policy",
+        reason=f"required: {job.required}",
+        at=tools.clock(),
     )
+    return tools.ledger.vote(vote)
+
+
+# --- Answers ---------------------------------------------------------------------------------------------------------
+
+
+def _hold_against_ledger(question: Question, posting: Posting, answer: Answer, tools: Tools, grace_s: float) -> None:
+    """Refuse an answer that the ledger does not hold; a rejection that came past the guard is written into it."""
+    outcome = approval.option_means(answer.option, question.ask.digest)
+    vote = _vote_on(posting, tools, grace_s)
+    if vote is None and outcome == "reject":
+        vote = _take_rejection(question, posting, answer, tools)
+    if vote is None:
+        raise _unguarded(question, answer, outcome, tools)
+    if vote.outcome != outcome or approval.same_name(vote.person) != approval.same_name(answer.person):
+        raise _contradiction(
+            question,
+            f"the ledger holds {_said(vote.person, vote.outcome)}, Airflow {_said(answer.person, outcome)}",
+            tools,
+        )
+
+
+def _vote_on(posting: Posting, tools: Tools, grace_s: float) -> Vote | None:
+    until = time.monotonic() + grace_s
+    while True:
+        found = [vote for vote in tools.ledger.votes(posting.ask_id) if vote.posting == posting.number]
+        if found or time.monotonic() >= until:
+            return found[0] if found else None
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _take_rejection(question: Question, posting: Posting, answer: Answer, tools: Tools) -> Vote:
+    """Write a rejection that came past the guard, which would have asked for its reason.
+
+    :raises ApprovalRefusedError: this person may not answer.
+    :raises LedgerError: it was approved before.
+    """
+    vote = Vote(
+        ask_id=posting.ask_id,
+        outcome="reject",
+        person=answer.person,
+        channel="airflow",
+        posting=posting.number,
+        reason=answer.reason.strip() or NO_REASON,
+        at=tools.clock(),
+    )
+    try:
+        tools.ledger.vote(vote)
+    except ApprovalRefusedError:
+        given = _vote_on(posting, tools, 0)
+        if given is not None:
+            return given
+        standing = tools.ledger.decision(posting.ask_id)
+        if standing is None:
+            raise
+        if standing.outcome == "approve":
+            raise _contradiction(
+                question, f"{standing.decided_by} approved it, and {answer.person} rejected it past the guard", tools
+            ) from None
+    return vote
+
+
+def _unguarded(question: Question, answer: Answer, outcome: str | None, tools: Tools) -> LedgerError:
+    """The error that says so, written into the audit."""
+    why = f"{answer.option!r} answers another question than this one"
+    way_out = "Airflow keeps the form of a task's first try: trigger the release again to get a fresh one"
+    if outcome == "approve":
+        why = (
+            f"the approval by {answer.person} is not in the ledger: the API server that took it does not run this "
+            "package's plugin, or writes to another ledger"
+        )
+        way_out = "install the package beside every API server, then trigger the release again and answer anew"
+    tools.ledger.refuse(question.ask.ask_id, person=answer.person, why=why, at=tools.clock())
+    return LedgerError(why, where=question.subject, way_out=way_out)
+
+
+def _contradiction(question: Question, why: str, tools: Tools) -> LedgerError:
+    """The error that says so; the ask loses every right."""
+    tools.ledger.block(question.ask.ask_id, why=why, at=tools.clock())
+    return LedgerError(
+        f"the answers contradict each other: {why}",
+        where=question.subject,
+        way_out=_AFTER_A_BLOCK,
+    )
+
+
+def _said(person: str, outcome: str | None) -> str:
+    return f"{outcome or 'an answer to another question'} by {person}"
 
 
 # --- What the approver reads -----------------------------------------------------------------------------------------
 
 
-def _briefing(version: ModelVersion, head: Move | None, asked: Asked, tools: Tools) -> Briefing:
+def _briefing(version: ModelVersion, head: Move | None, asked: Asked, job: ApprovalJob, tools: Tools) -> Briefing:
     trained = {result["content"]["digest"]: result["content"] for result in _results("train", version.name, tools)}
     champion = None
     if head is not None:
-        champion = _portrait(head.version, head.digest, trained.get(head.digest), tools)
+        champion = _portrait(head.version, head.digest, trained.get(head.digest))
+    ask_id = asked.ask.ask_id
+    authors = [job.author, *(posting.author for posting in tools.ledger.postings(ask_id))]
     return Briefing(
         model=version.name,
         environment=tools.environment,
-        candidate=_portrait(version.version, version.digest, trained.get(version.digest), tools),
+        candidate=_portrait(version.version, version.digest, trained.get(version.digest)),
         champion=champion,
         gate=_gate_of(version, tools),
         verdict=version.gate_verdict,
@@ -253,6 +367,10 @@ def _briefing(version: ModelVersion, head: Move | None, asked: Asked, tools: Too
         requested_by=asked.requested_by,
         reason=version.reason,
         expires_at=asked.expires_at,
+        terms=asked.ask.terms,
+        asked_at=asked.at,
+        approved_by=tuple(vote.person for vote in tools.ledger.votes(ask_id) if vote.outcome == "approve"),
+        barred=approval.cannot_approve(requested_by=asked.requested_by, authors=authors, committers=asked.excluded),
     )
 
 
@@ -260,34 +378,20 @@ def _results(stage: str, model: str, tools: Tools) -> tuple[Mapping[str, Any], .
     return tools.ledger.results(tools.environment, model, stage)
 
 
-def _portrait(version: int, digest: str, content: Mapping[str, Any] | None, tools: Tools) -> Portrait:
+def _portrait(version: int, digest: str, content: Mapping[str, Any] | None) -> Portrait:
     if content is None:
         return Portrait(version, digest)
     trained = TrainedModel.model_validate(content)
-    tags = _run(trained.run_id, tools)[0]
-    facts = {name: _shown(name, tags.get(f"{TAG}{name}", "")) for name in FACTS}
-    return Portrait(version, digest, trained.dataset, facts, _json_object(tags.get(f"{TAG}hyperparameters", "")))
-
-
-def _shown(name: str, value: str) -> str:
-    return approval.short(value) if name.endswith("_digest") else value
-
-
-def _json_object(text: str) -> dict[str, object]:
-    try:
-        found = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _run(run_id: str, tools: Tools) -> tuple[Mapping[str, str], str]:
-    """Tags and address of a run; nothing where somebody deleted it, for the ledger is what counts."""
-    try:
-        run = tools.tracking.get_run(run_id)
-    except ServiceRefusedError:
-        return {}, ""
-    return run.tags, run.url
+    code = {
+        "code_version": trained.code_version,
+        "features": trained.features,
+        "features_digest": trained.features_digest,
+        "environment_digest": trained.environment_digest,
+        "estimator": trained.estimator,
+        "seed": "" if trained.seed is None else str(trained.seed),
+        "hardware": trained.hardware,
+    }
+    return Portrait(version, digest, trained.dataset, code, trained.hyperparameters)
 
 
 def _gate_of(version: ModelVersion, tools: Tools) -> GateDecision | None:
@@ -319,10 +423,18 @@ def _data_checks(version: ModelVersion, tools: Tools) -> str:
 
 
 def _links(version: ModelVersion, tools: Tools) -> dict[str, str]:
-    found = tools.registry.version(version.name, version.version)
     report = _report_of(version, tools)
     return {
-        "MLflow run: parameters, metrics, evaluation": _run(version.run_id, tools)[1],
-        "MLflow version": found.url if found is not None else "",
+        "MLflow run: parameters, metrics, evaluation": _address(lambda: tools.tracking.get_run(version.run_id)),
+        "MLflow version": _address(lambda: tools.registry.version(version.name, version.version)),
         "Data report": tools.report_url(report.report_uri) if report is not None else "",
     }
+
+
+def _address(find: Callable[[], Any]) -> str:
+    """Where a browser finds it; nothing where it was deleted, or its server does not answer."""
+    try:
+        found = find()
+    except LifecycleError:
+        return ""
+    return str(found.url) if found is not None else ""
