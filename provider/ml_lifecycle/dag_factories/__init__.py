@@ -54,12 +54,14 @@ def pipeline_dags(pipeline: Pipeline, *, only: str | None = None) -> dict[str, D
 
 
 def streams_of(pipeline: Pipeline) -> tuple[Stream, ...]:
-    """Scoring and monitoring have a DAG where the file has a section about them."""
+    """Scoring, monitoring and drills have a DAG where the file has a section about them."""
     streams: list[Stream] = ["train", "release", "rollback"]
     if pipeline.scoring is not None:
         streams.append("score")
     if pipeline.monitoring is not None:
         streams.append("monitor")
+    if pipeline.drill is not None:
+        streams.append("drill")
     return tuple(streams)
 
 
@@ -73,6 +75,8 @@ def _build(stream: Stream, pipeline: Pipeline) -> DAG:
         from ml_lifecycle.dag_factories.score import score_dag as build
     elif stream == "monitor":
         from ml_lifecycle.dag_factories.monitor import monitor_dag as build
+    elif stream == "drill":
+        from ml_lifecycle.dag_factories.drill import drill_dag as build
     else:
         from ml_lifecycle.dag_factories.rollback import rollback_dag as build
     return build(pipeline)

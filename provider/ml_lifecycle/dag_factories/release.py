@@ -33,7 +33,12 @@ def release_dag(pipeline: Pipeline) -> DAG:
             expires_after=approval["expires_after"],
         ).output
         DeployModelOperator(
-            task_id="deploy", model=model, request=request, decision=decision, target=pipeline.deployment
+            task_id="deploy",
+            model=model,
+            request=request,
+            decision=decision,
+            target=pipeline.deployment,
+            rules=[plain(rule) for rule in pipeline.evaluation.gate],
         )
     return dag
 

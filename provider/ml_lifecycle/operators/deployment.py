@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from ml_lifecycle.core.contracts import Stream
-from ml_lifecycle.hooks.tasks import Handed
+from ml_lifecycle.core.contracts import Contract, GateRule, Stream, Verdict
+from ml_lifecycle.core.errors import RollbackNotReadyError, ServiceUnavailableError
+from ml_lifecycle.core.evaluation import policy_digest
+from ml_lifecycle.hooks.tasks import Handed, plain_errors
+from ml_lifecycle.hooks.tools import tools_for
 from ml_lifecycle.links import MlflowVersionLink, remember_version
 from ml_lifecycle.operators.assets import announce, champion_asset
 from ml_lifecycle.operators.base import LifecycleOperator
+from ml_lifecycle.triggers import StatusTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from ml_lifecycle.core.contracts import Deployment
+    from ml_lifecycle.stages.deployment import DeploymentJob
     from ml_lifecycle.stages.runner import Tools
 
 ALIAS_TARGET: Mapping[str, Any] = {"backend": "alias"}
+ANSWERS = "ml_lifecycle.sensors.approval:look_at_answers"
+LOOK_EVERY_S = 2.0
+LONGEST_LOOK = timedelta(minutes=5)
+"""After which a try that could not read Airflow's record of the answers fails, and the next one reads it."""
 
 
 class _MovesChampion(LifecycleOperator):
@@ -42,29 +53,73 @@ class _MovesChampion(LifecycleOperator):
 class DeployModelOperator(_MovesChampion):
     """Carry an approval out; returns a ``Deployment``. What counts is the ledger's decision, not the one handed over.
 
-    The task is skipped where the decision was no.
+    The task is skipped where the decision was no. Where people answered in Airflow, the triggerer first reads what
+    Airflow records of their answers: a rejection that the ledger does not know takes the approval away.
 
     :param decision: What :class:`~ml_lifecycle.operators.approval.ApproveModelOperator` returned.
     :param target: ``{"backend": "alias", ...}``: where models serve, and its options.
+    :param rules: The gate's rules as the pipeline says them at this moment: an approval under others is refused. Left
+        out, the rules under which it was approved are not compared with any.
     """
 
     template_fields: Sequence[str] = (*LifecycleOperator.template_fields, "decision")
     stream: Stream = "release"
 
-    def __init__(self, *, decision: Handed, **kwargs: Any) -> None:
+    def __init__(self, *, decision: Handed, rules: Sequence[Mapping[str, Any]] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.decision = decision
+        self.rules = rules
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:
-        """What serves, as plain JSON."""
-        from ml_lifecycle.stages import deployment
+        """What serves, as plain JSON.
 
-        job = self.job(
-            deployment.DeploymentJob,
+        :raises TaskDeferred: people answered in Airflow, whose record is read first.
+        """
+        job = self._job(context, tools)
+        showings = [posting.ti_id for posting in tools.ledger.postings(job.decision.ask.ask_id) if posting.ti_id]
+        if showings:
+            deadline = datetime.now(timezone.utc) + LONGEST_LOOK
+            self.defer(
+                trigger=StatusTrigger(
+                    probe=ANSWERS,
+                    arguments={"showings": showings},
+                    interval_s=LOOK_EVERY_S,
+                    deadline=deadline.isoformat(),
+                ),
+                method_name="execute_complete",
+                # Ends the wait where no triggerer runs.
+                timeout=2 * LONGEST_LOOK,
+            )
+        return self._deployed(job, context, tools)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Carry the approval out, unless Airflow's record of the answers contradicts it."""
+        with plain_errors(self.log):
+            if event["status"] != "ready":
+                raise ServiceUnavailableError(
+                    f"Airflow's record of the answers could not be read: {event['seen']}",
+                    where=f"task {self.task_id!r}",
+                    way_out="check the triggerer's log",
+                )
+            recorded: Mapping[str, str | None] = event["value"]
+            tools = replace(tools_for(context), answers=lambda posting: recorded.get(posting.ti_id))
+            return self._deployed(self._job(context, tools), context, tools)
+
+    def _job(self, context: Context, tools: Tools) -> DeploymentJob:
+        from ml_lifecycle.stages.deployment import DeploymentJob
+
+        rules = None if self.rules is None else self.job(_Gate, rules=self.rules).rules
+        return self.job(
+            DeploymentJob,
             request=self.resolved(context, tools),
             decision=self.decision,
             target=dict(self.target),
+            policy_digest=None if rules is None else policy_digest(rules),
         )
+
+    def _deployed(self, job: DeploymentJob, context: Context, tools: Tools) -> dict[str, Any]:
+        from ml_lifecycle.stages import deployment
+
         deployed = self.conclude(deployment.deploy, job, tools)
         if deployed is None:
             reason = f": {job.decision.reason}" if job.decision.reason else ""
@@ -72,10 +127,15 @@ class DeployModelOperator(_MovesChampion):
         return self._announced(deployed, context, tools)
 
 
+class _Gate(Contract):
+    rules: tuple[GateRule, ...]
+
+
 class RollbackModelOperator(_MovesChampion):
     """Make the previous champion serve again; returns a ``Deployment``. Clearing the task moves nothing twice.
 
-    :param target: ``{"backend": "alias", ...}``: where models serve, and its options.
+    :param target: ``{"backend": "alias", ...}``: where to serve, if the ledger does not say where the previous champion
+        did.
     """
 
     stream: Stream = "rollback"
@@ -86,3 +146,46 @@ class RollbackModelOperator(_MovesChampion):
 
         job = self.job(deployment.RollbackJob, request=self.resolved(context, tools), target=dict(self.target))
         return self._announced(self.conclude(deployment.roll_back, job, tools), context, tools)
+
+
+class RehearseRollbackOperator(LifecycleOperator):
+    """Do all that a rollback does, but the traffic, and time it; returns a ``DrillReport``.
+
+    The task fails where a rollback would not work or would take too long, and succeeds where there is nothing to go
+    back to.
+
+    :param within: How long it may take: seconds, or ISO 8601 such as ``PT5M``.
+    :param target: ``{"backend": "alias", ...}``: where to serve, if the ledger does not say where the previous champion
+        did.
+    """
+
+    stream: Stream = "drill"
+
+    def __init__(
+        self, *, model: str, within: str | float = "PT5M", target: Mapping[str, Any] = ALIAS_TARGET, **kwargs: Any
+    ) -> None:
+        super().__init__(model=model, **kwargs)
+        self.within = within
+        self.target = target
+
+    def work(self, context: Context, tools: Tools) -> dict[str, Any]:
+        """How it went, as plain JSON."""
+        from ml_lifecycle.stages import deployment
+
+        job = self.job(
+            deployment.DrillJob,
+            request=self.resolved(context, tools),
+            within=self.within,
+            target=dict(self.target),
+        )
+        report = self.conclude(deployment.rehearse_rollback, job, tools)
+        if report.verdict is Verdict.FAIL:
+            # A task that fails returns nothing, and the report is what people want to see.
+            context["ti"].xcom_push(key="return_value", value=report.to_xcom())
+            raise RollbackNotReadyError(
+                f"a rollback to version {report.to_version} would not do: {report.detail}",
+                where=f"{self.model} in {tools.environment}",
+                way_out="mend it before it is needed, and run the drill again",
+            )
+        self.log.info("%s: %s", report.verdict.value, report.model_dump_json(exclude_defaults=True))
+        return report.to_xcom()

@@ -557,6 +557,22 @@ class MonitoringSection(Section):
     """Limits of automatic retraining."""
 
 
+class DrillSection(Section):
+    """Rehearsed rollbacks."""
+
+    schedule: Schedule = "@weekly"
+    """Cron expression or preset."""
+    within: Duration = timedelta(minutes=5)
+    """How long a rollback may take; a drill that takes longer fails."""
+
+    @field_validator("within")
+    @classmethod
+    def _takes_time(cls, within: timedelta) -> timedelta:
+        if not within:
+            raise ValueError("no rollback takes no time; write a duration above 0, such as 5m")
+        return within
+
+
 class Pipeline(Section):
     """One model's whole life."""
 
@@ -586,6 +602,8 @@ class Pipeline(Section):
     """Batch scoring by the champion; left out: no such DAG."""
     monitoring: MonitoringSection | None = None
     """What is watched while the champion serves; left out: no such DAG."""
+    drill: DrillSection | None = None
+    """Rehearsals of a rollback; left out: no such DAG."""
 
 
 # --- What sections say about each other ------------------------------------------------------------------------------

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from ml_lifecycle.core.approval import REJECT
+from ml_lifecycle.core.errors import ServiceUnavailableError
 from ml_lifecycle.sensors.base import LifecycleSensor, tools_of_probe
 from ml_lifecycle.triggers import Status
 
@@ -54,3 +58,29 @@ def look_at_decision(*, project: str, run: str, model: str, digest: str) -> Stat
     if decision is None:
         return Status(ready=False, seen="nobody has decided yet")
     return Status(ready=True, seen=f"{decision.outcome} by {decision.decided_by}", value=decision.to_xcom())
+
+
+def look_at_answers(*, showings: Sequence[str]) -> Status:
+    """What Airflow records as chosen, by the id of the try that asked.
+
+    Only the triggerer may look: a task's own token opens nothing but its own question.
+    """
+    recorded = {ti_id: _recorded_option(ti_id) for ti_id in showings}
+    return Status(ready=True, seen=f"{len(recorded)} showings of the question", value=recorded)
+
+
+def _recorded_option(ti_id: str) -> str | None:
+    """``None`` where nobody answered, or the try was cleared since and its record went with it."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+    from airflow.sdk.execution_time.hitl import get_hitl_detail_content_detail
+
+    try:
+        detail = get_hitl_detail_content_detail(UUID(ti_id))
+    except AirflowRuntimeError as error:
+        if (error.error.detail or {}).get("status_code") == HTTPStatus.NOT_FOUND:
+            return None
+        raise ServiceUnavailableError(
+            f"the API server does not say what was answered ({error})", where=f"task instance {ti_id}"
+        ) from None
+    chosen = list(detail.chosen_options or ())
+    return REJECT if REJECT in chosen else next(iter(chosen), None)
