@@ -55,6 +55,18 @@ def approve_label(digest: str) -> str:
     return f"Approve {short(digest)}"
 
 
+def named(ask: Ask) -> str:
+    """What is asked about, in words."""
+    if ask.kind == "dataset":
+        return f"the data {short(ask.digest)} of {ask.model}"
+    return f"version {ask.version} ({short(ask.digest)}) of {ask.model}"
+
+
+def asking_run(ask: Ask) -> str:
+    """The DAG that asks about it."""
+    return f"{ask.model}_train" if ask.kind == "dataset" else f"{ask.model}_release"
+
+
 def option_means(option: str, digest: str) -> Literal["approve", "reject"] | None:
     """What an option of the form stands for; ``None`` for one of another question, such as a stale form's."""
     if option == REJECT:
@@ -177,19 +189,12 @@ class Portrait:
     hyperparameters: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Briefing:
-    """All that an approver is told."""
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """What an approver is told of any question."""
 
     model: str
     environment: str
-    candidate: Portrait
-    champion: Portrait | None
-    gate: GateDecision | None
-    """``None`` where the ledger holds no judgement of this version, which is said."""
-    verdict: Verdict
-    data_checks: str = ""
-    """One sentence about the expectation suite."""
     links: Mapping[str, str] = field(default_factory=dict)
     """Addresses by what they show."""
     requested_by: str | None = None
@@ -203,6 +208,19 @@ class Briefing:
     """Who may reject and never approve, with why."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Briefing(Asking):
+    """All that an approver of a release is told."""
+
+    candidate: Portrait
+    champion: Portrait | None
+    gate: GateDecision | None
+    """``None`` where the ledger holds no judgement of this version, which is said."""
+    verdict: Verdict
+    data_checks: str = ""
+    """One sentence about the expectation suite."""
+
+
 def subject(model: str, version: int, digest: str, environment: str) -> str:
     """The question in one line."""
     return f"Release {model} version {version} ({short(digest)}) to {environment}?"
@@ -210,13 +228,13 @@ def subject(model: str, version: int, digest: str, environment: str) -> str:
 
 def body(briefing: Briefing) -> str:
     """The question in full, as GitHub-flavoured markdown; no value from data or people breaks out of its place."""
-    parts = [_opening(briefing), _people(briefing), _changes(briefing)]
+    parts = [_opening(briefing), people(briefing), _changes(briefing)]
     if briefing.gate is None:
         parts.append("### Gate\n\nThe ledger holds no gate decision about this version. **Do not approve it.**")
     else:
         evaluation = briefing.gate.evaluation
         parts += [_checks(briefing.gate.checks), _metrics(evaluation), _slices(briefing.gate)]
-    parts += [briefing.data_checks and f"### Data checks\n\n{briefing.data_checks}", _links(briefing.links)]
+    parts += [briefing.data_checks and f"### Data checks\n\n{briefing.data_checks}", links(briefing.links)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -239,16 +257,21 @@ def _opening(briefing: Briefing) -> str:
     candidate, champion = briefing.candidate, briefing.champion
     replaces = f"replaces version {champion.version}" if champion else "would be the first champion"
     what = f"**{cell(briefing.model)} version {candidate.version}** (`{short(candidate.digest)}`) {replaces}"
+    return f"{what} in **{cell(briefing.environment)}**. Gate: **{briefing.verdict.value}**.\n\n{asked_by(briefing)}"
+
+
+def asked_by(briefing: Asking) -> str:
+    """Who asks and why, and until when an answer counts."""
     person = cell(briefing.requested_by) if briefing.requested_by else "the schedule or an event"
     why = cell(briefing.reason.rstrip(". "), longest=_LONGEST_REASON) if briefing.reason else "no reason was given"
-    lines = [f"{what} in **{cell(briefing.environment)}**. Gate: **{briefing.verdict.value}**."]
-    lines += ["", f"Asked for by {person}: {why}."]
-    if briefing.expires_at is not None:
-        lines += ["", f"Answer before **{_utc(briefing.expires_at)}**; no answer is a no."]
-    return "\n".join(lines)
+    said = f"Asked for by {person}: {why}."
+    if briefing.expires_at is None:
+        return said
+    return f"{said}\n\nAnswer before **{_utc(briefing.expires_at)}**; no answer is a no."
 
 
-def _people(briefing: Briefing) -> str:
+def people(briefing: Asking) -> str:
+    """Who has to answer, who did, and who cannot approve."""
     terms = briefing.terms
     among = f" of {_names(terms.approvers)}" if terms.approvers else ""
     needed = f"{terms.count} different people{among} have" if terms.count > 1 else f"One person{among} has"
@@ -263,8 +286,8 @@ def _people(briefing: Briefing) -> str:
     missing = _missing(briefing)
     if missing:
         lines.append(
-            f"- **{missing} more than may still approve are needed.** Let somebody else train it, start this release "
-            "or change the pipeline file, or name more approvers."
+            f"- **{missing} more than may still approve are needed.** Let somebody else ask for it, start this run or "
+            "change the pipeline file, or name more approvers."
         )
     return "\n".join(["### Who answers", "", *lines])
 
@@ -274,7 +297,7 @@ def _by_reason(barred: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
         yield why, [name for name, found in barred.items() if found == why]
 
 
-def _missing(briefing: Briefing) -> int:
+def _missing(briefing: Asking) -> int:
     """How many approvals are needed beyond those that everybody who may still approve can give."""
     terms = briefing.terms
     if not terms.approvers:
@@ -297,7 +320,7 @@ def _changes(briefing: Briefing) -> str:
     new, old = _described(briefing.candidate), _described(briefing.champion)
     if briefing.champion is None:
         described = [(one.label, one.shown) for one in new.values()]
-        return _table("What would be released", ("", f"Version {briefing.candidate.version}"), described)
+        return table("What would be released", ("", f"Version {briefing.candidate.version}"), described)
     title = "What changed since the champion"
     keys = [*new, *(key for key in old if key not in new)]
     changed = [key for key in keys if (old.get(key, _ABSENT).value != new.get(key, _ABSENT).value)]
@@ -310,7 +333,7 @@ def _changes(briefing: Briefing) -> str:
     same = [new[key].label for key in keys if key not in changed]
     notes = [f"Changed: {', '.join(dict.fromkeys(part for part, _ in changed))}."]
     notes += [f"Unchanged: {', '.join(same)}."] if same else []
-    return "\n\n".join([_table(title, head, rows), *notes])
+    return "\n\n".join([table(title, head, rows), *notes])
 
 
 @dataclass(frozen=True)
@@ -365,14 +388,14 @@ def _checks(checks: Sequence[GateCheck]) -> str:
     if not rows:
         return "### Gate\n\nThe pipeline declares no conditions: whether this is good enough is yours to say."
     more = f"\n\n{len(ranked) - SHOWN_CHECKS} more are in the run." if len(ranked) > SHOWN_CHECKS else ""
-    return _table("Gate", ("Check", "Verdict", "Observed", "Bounds", "Detail"), rows) + more
+    return table("Gate", ("Check", "Verdict", "Observed", "Bounds", "Detail"), rows) + more
 
 
 def _metrics(evaluation: Evaluation) -> str:
     champion = evaluation.champion
     if champion is None:
         rows = [(cell(name), number(metric.value), f"{metric.rows:,}") for name, metric in evaluation.metrics.items()]
-        return _table("Metrics on the holdout", ("Metric", "Candidate", "Rows"), rows)
+        return table("Metrics on the holdout", ("Metric", "Candidate", "Rows"), rows)
     compared = [
         (
             cell(name),
@@ -384,7 +407,7 @@ def _metrics(evaluation: Evaluation) -> str:
         for name, metric in evaluation.metrics.items()
     ]
     head = ("Metric", "Candidate", f"Version {champion.version}", "Better by", "95% bounds", "Rows")
-    return _table("Metrics on the holdout, same rows", head, compared)
+    return table("Metrics on the holdout, same rows", head, compared)
 
 
 def _difference(difference: Difference | None) -> tuple[str, str]:
@@ -429,7 +452,7 @@ def _slice(column: str, name: str, values: Mapping[str, Mapping[str, Metric]], c
     notes += [f"Not measurable: {unknown} of {len(found)}."] if unknown else []
     title = f"Worst {len(rows)} of {len(found)} by {cell(column)}"
     against = (f"Version {champion.version}",) if champion and theirs else ()
-    return "\n\n".join([_table(title, (cell(column), cell(name), *against, "Rows"), rows), *notes]) if rows else ""
+    return "\n\n".join([table(title, (cell(column), cell(name), *against, "Rows"), rows), *notes]) if rows else ""
 
 
 def _measured(values: Mapping[str, Mapping[str, Metric]], value: str, name: str) -> float | None:
@@ -443,8 +466,9 @@ def _worst_first(values: Mapping[str, Metric], *, better: bool) -> Iterator[tupl
         yield value, values[value]
 
 
-def _links(links: Mapping[str, str]) -> str:
-    shown = [f"- {_link(name, address)}" for name, address in links.items() if address]
+def links(addresses: Mapping[str, str]) -> str:
+    """Where to look, as a list; empty where nowhere."""
+    shown = [f"- {_link(name, address)}" for name, address in addresses.items() if address]
     return "\n".join(["### Where to look", "", *shown]) if shown else ""
 
 
@@ -460,7 +484,8 @@ def _bounds(low: float | None, high: float | None) -> str:
     return f"{number(low)} to {number(high)}"
 
 
-def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are safe already."""
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     return f"### {title}\n\n" + "\n".join(lines)

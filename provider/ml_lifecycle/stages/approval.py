@@ -35,7 +35,7 @@ GUARD_GRACE_S = 10.0
 """How long a vote may take to show in the ledger: Airflow resumes the task while the guard still writes it."""
 NO_REASON = "no reason given"
 _LOOK_EVERY_S = 0.2
-_AFTER_A_BLOCK = "find out who answered what; another version, or another gate, is another question"
+_AFTER_A_BLOCK = "find out who answered what; another version, other data or another policy is another question"
 
 
 class ApprovalJob(Contract):
@@ -95,16 +95,15 @@ def pose(job: ApprovalJob, tools: Tools) -> Question | None:
             f"the gate failed version {version.version} of {version.name}: nobody may be asked to release it",
             way_out="train a better candidate, or change the gate and evaluate again",
         )
-    ask = _next_ask(version, head, job, tools, at)
+    ask = next_ask(_draft(version, head, job, tools), job.request, tools)
     _refuse_outdated(ask, job.request, tools)
     asked_by = requested_by(version, tools) or job.request.requester
     tools.ledger.ask(ask, requested_by=asked_by, excluded=job.committers, at=at, expires_at=at + job.expires_after)
     tools.ledger.supersede(version.name, tools.environment, newest=ask, at=at)
-    asked = _asked(ask, tools)
-    _refuse_blocked(asked)
+    asked = as_asked(ask, tools)
     decision = tools.ledger.decision(ask.ask_id)
     if decision is None and approval.policy_decides(job.required, ask.gate_verdict):
-        decision = _let_policy_decide(asked, job, tools)
+        decision = let_policy_decide(ask, f"required: {job.required}", tools)
     return Question(
         ask=ask,
         subject=approval.subject(ask.model, ask.version, ask.digest, ask.environment),
@@ -131,13 +130,13 @@ def settle(
     """
     if answer is not None:
         _hold_against_ledger(question, posting, answer, tools, grace_s)
-    _refuse_blocked(_asked(question.ask, tools))
+    as_asked(question.ask, tools)
     decision = tools.ledger.decision(question.ask.ask_id)
     if decision is None and answer is None:
         raise LedgerError(
             "nobody decided in time; a time-out is never an approval",
             where=question.subject,
-            way_out="trigger the release again to ask anew",
+            way_out=f"run {approval.asking_run(question.ask)} again to ask anew",
         )
     return decision
 
@@ -180,26 +179,29 @@ def requested_by(version: ModelVersion, tools: Tools) -> str | None:
 # --- Asking ----------------------------------------------------------------------------------------------------------
 
 
-def _next_ask(version: ModelVersion, head: Move | None, job: ApprovalJob, tools: Tools, at: datetime) -> Ask:
+def next_ask(draft: Ask, request: RunRequest, tools: Tools) -> Ask:
     """The same question as before while it can still be answered or used, else the same one anew."""
     for renewal in count():
-        ask = Ask(
-            model=version.name,
-            environment=tools.environment,
-            version=version.version,
-            digest=version.digest,
-            dataset_fingerprint=version.dataset_fingerprint,
-            metrics_digest=version.metrics_digest,
-            gate_verdict=version.gate_verdict,
-            policy_digest=version.policy_digest,
-            epoch=epoch_of(head),
-            renewal=renewal,
-            terms=job.terms,
-        )
+        ask = draft.model_copy(update={"renewal": renewal})
         asked = tools.ledger.asked(ask.ask_id)
-        if asked is None or not _has_lapsed(asked, tools.ledger.decision(ask.ask_id), job.request, at):
+        if asked is None or not _has_lapsed(asked, tools.ledger.decision(ask.ask_id), request, tools.clock()):
             return ask
     raise AssertionError("count() does not end")
+
+
+def _draft(version: ModelVersion, head: Move | None, job: ApprovalJob, tools: Tools) -> Ask:
+    return Ask(
+        model=version.name,
+        environment=tools.environment,
+        version=version.version,
+        digest=version.digest,
+        dataset_fingerprint=version.dataset_fingerprint,
+        metrics_digest=version.metrics_digest,
+        gate_verdict=version.gate_verdict,
+        policy_digest=version.policy_digest,
+        epoch=epoch_of(head),
+        terms=job.terms,
+    )
 
 
 def _has_lapsed(asked: Asked, decision: Decision | None, request: RunRequest, at: datetime) -> bool:
@@ -225,34 +227,39 @@ def _refuse_outdated(ask: Ask, request: RunRequest, tools: Tools) -> None:
         )
 
 
-def _refuse_blocked(asked: Asked) -> None:
-    if asked.blocked:
-        ask = asked.ask
-        raise NoDecisionError(
-            f"the question about version {ask.version} is blocked: {asked.blocked}",
-            where=f"{ask.model} in {ask.environment}",
-            way_out=_AFTER_A_BLOCK,
-        )
+def as_asked(ask: Ask, tools: Tools) -> Asked:
+    """The question as the ledger has it.
 
-
-def _asked(ask: Ask, tools: Tools) -> Asked:
+    :raises LedgerError: nobody asked.
+    :raises NoDecisionError: the answers to it contradict each other.
+    """
     asked = tools.ledger.asked(ask.ask_id)
     if asked is None:
         raise LedgerError(
-            f"nobody asked about version {ask.version} ({approval.short(ask.digest)}) of {ask.model}",
+            f"nobody asked about {approval.named(ask)}",
             where=f"the ledger of {tools.environment}",
-            way_out=f"run {ask.model}_release again",
+            way_out=f"run {approval.asking_run(ask)} again",
+        )
+    if asked.blocked:
+        raise NoDecisionError(
+            f"the question about {approval.named(ask)} is blocked: {asked.blocked}",
+            where=f"the ledger of {tools.environment}",
+            way_out=_AFTER_A_BLOCK,
         )
     return asked
 
 
-def _let_policy_decide(asked: Asked, job: ApprovalJob, tools: Tools) -> Decision | None:
+def let_policy_decide(ask: Ask, reason: str, tools: Tools) -> Decision | None:
+    """Policy's own approval, where a person is not asked for.
+
+    :raises ApprovalRefusedError: what is asked about did not pass.
+    """
     vote = Vote(
-        ask_id=asked.ask.ask_id,
+        ask_id=ask.ask_id,
         outcome="approve",
         person=approval.POLICY,
         channel="policy",
-        reason=f"required: {job.required}",
+        reason=reason,
         at=tools.clock(),
     )
     return tools.ledger.vote(vote)
@@ -320,13 +327,14 @@ def _take_rejection(question: Question, posting: Posting, answer: Answer, tools:
 def _unguarded(question: Question, answer: Answer, outcome: str | None, tools: Tools) -> LedgerError:
     """The error that says so, written into the audit."""
     why = f"{answer.option!r} answers another question than this one"
-    way_out = "Airflow keeps the form of a task's first try: trigger the release again to get a fresh one"
+    again = f"run {approval.asking_run(question.ask)} again"
+    way_out = f"Airflow keeps the form of a task's first try: {again} to get a fresh one"
     if outcome == "approve":
         why = (
             f"the approval by {answer.person} is not in the ledger: the API server that took it does not run this "
             "package's plugin, or writes to another ledger"
         )
-        way_out = "install the package beside every API server, then trigger the release again and answer anew"
+        way_out = f"install the package beside every API server, then {again} and answer anew"
     tools.ledger.refuse(question.ask.ask_id, person=answer.person, why=why, at=tools.clock())
     return LedgerError(why, where=question.subject, way_out=way_out)
 
@@ -353,25 +361,32 @@ def _briefing(version: ModelVersion, head: Move | None, asked: Asked, job: Appro
     champion = None
     if head is not None:
         champion = _portrait(head.version, head.digest, trained.get(head.digest))
-    ask_id = asked.ask.ask_id
-    authors = [job.author, *(posting.author for posting in tools.ledger.postings(ask_id))]
     return Briefing(
-        model=version.name,
-        environment=tools.environment,
         candidate=_portrait(version.version, version.digest, trained.get(version.digest)),
         champion=champion,
         gate=_gate_of(version, tools),
         verdict=version.gate_verdict,
         data_checks=_data_checks(version, tools),
         links=_links(version, tools),
-        requested_by=asked.requested_by,
         reason=version.reason,
-        expires_at=asked.expires_at,
-        terms=asked.ask.terms,
-        asked_at=asked.at,
-        approved_by=tuple(vote.person for vote in tools.ledger.votes(ask_id) if vote.outcome == "approve"),
-        barred=approval.cannot_approve(requested_by=asked.requested_by, authors=authors, committers=asked.excluded),
+        **told_of_any(asked, job.author, tools),
     )
+
+
+def told_of_any(asked: Asked, author: str | None, tools: Tools) -> dict[str, Any]:
+    """What an approver is told of any question: who asks, who may answer, who did; by the fields of ``Asking``."""
+    ask_id = asked.ask.ask_id
+    authors = [author, *(posting.author for posting in tools.ledger.postings(ask_id))]
+    return {
+        "model": asked.ask.model,
+        "environment": tools.environment,
+        "requested_by": asked.requested_by,
+        "expires_at": asked.expires_at,
+        "terms": asked.ask.terms,
+        "asked_at": asked.at,
+        "approved_by": tuple(vote.person for vote in tools.ledger.votes(ask_id) if vote.outcome == "approve"),
+        "barred": approval.cannot_approve(requested_by=asked.requested_by, authors=authors, committers=asked.excluded),
+    }
 
 
 def _results(stage: str, model: str, tools: Tools) -> tuple[Mapping[str, Any], ...]:
