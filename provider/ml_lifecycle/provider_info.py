@@ -19,7 +19,7 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [{"integration-name": INTEGRATION, "tags": ["software", "machine-learning"]}],
         "operators": [_modules("operators", "request", *_STAGES)],
         "sensors": [_modules("sensors", "data", "deployment", "approval")],
-        "hooks": [_modules("hooks", "mlflow", "ledger")],
+        "hooks": [_modules("hooks", "mlflow", "ledger", "signing")],
         "triggers": [{"integration-name": INTEGRATION, "python-modules": ["ml_lifecycle.triggers"]}],
         "connection-types": [_MLFLOW_CONNECTION],
         "extra-links": [f"ml_lifecycle.links.{name}" for name in ("MlflowRunLink", "MlflowVersionLink", "ReportLink")],
@@ -104,6 +104,20 @@ _OPTIONS = {
         "ml_lifecycle_ledger",
         "postgres_governance",
     ),
+    "signing_conn_id": _option(
+        "Connection whose password is the Ed25519 private key, in PEM form, under which releases are told; while it is "
+        "not defined, no provenance is published.",
+        "string",
+        "ml_lifecycle_signing",
+        "release_signing",
+    ),
+    "approver_keys": _option(
+        "Absolute path of a JSON file {user name: public key or list of them}: whose signed answers count. Only the "
+        "platform's admin should be able to write it; every worker must see it.",
+        "string",
+        "",
+        "/etc/ml-lifecycle/approver-keys.json",
+    ),
     "estimators": _option(
         "Prefixes of the classes that a pipeline may name as its estimator, separated by commas.",
         "string",
@@ -122,5 +136,13 @@ _OPTIONS = {
         "float",
         "30",
         "10",
+    ),
+    "notifiers": _option(
+        "Who is told that a question waits for an answer: a JSON list of Airflow notifiers. Their templates find the "
+        "question under ml_lifecycle: subject, message, model, version, digest, environment, url, approvers, contact.",
+        "string",
+        "",
+        '[{"class": "airflow.providers.slack.notifications.slack.SlackNotifier", '
+        '"kwargs": {"slack_conn_id": "slack", "text": "{{ ml_lifecycle.message }}"}}]',
     ),
 }

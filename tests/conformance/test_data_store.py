@@ -232,3 +232,15 @@ def test_nothing_is_read_or_written_outside_the_root(store: DataStore, tmp_path:
     with pytest.raises(DataError), store.folder(uri):
         pass
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_file_is_written_over_what_was_there(store: DataStore) -> None:
+    store.write_file("provenance/flights/1.json", b"one")
+    store.write_file("provenance/flights/1.json", b"two")
+
+    # sha256 of b"two"
+    assert store.file_digest("provenance/flights/1.json") == (
+        "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3"
+    )
+    with pytest.raises(DataError):
+        store.write_file("../1.json", b"three")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.core.contracts import digest_of
 from ml_lifecycle.core.errors import DataError, DigestMismatchError, MissingLibraryError
@@ -40,11 +40,19 @@ def digest_of_folder(folder: Path) -> str:
     :raises DataError: the folder holds a link or anything else that is not a plain file or folder: such an entry can
         change what it holds without a change of its own bytes.
     """
+    return digest_of(manifest_of(folder))
+
+
+def manifest_of(folder: Path) -> list[dict[str, Any]]:
+    """Every file below a folder as ``{path, size, sha256}``, sorted by path.
+
+    :raises DataError: the folder holds a link or a special file.
+    """
     manifest = [
         {"path": path.relative_to(folder).as_posix(), "size": path.stat().st_size, "sha256": file_digest(path)}
         for path in _files(folder)
     ]
-    return digest_of(sorted(manifest, key=lambda entry: str(entry["path"])))
+    return sorted(manifest, key=lambda entry: str(entry["path"]))
 
 
 def verify_folder(folder: Path, digest: str, *, where: str) -> None:

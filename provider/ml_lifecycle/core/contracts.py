@@ -468,6 +468,20 @@ class EscalationNotice(Evidence):
     """User names."""
 
 
+class ReleaseProvenance(Evidence):
+    """Where the signed statement about a release is published."""
+
+    model: str
+    environment: str
+    epoch: int = Field(ge=1)
+    uri: str
+    """Below the data root."""
+    digest: str = Field(pattern=DIGEST)
+    """SHA-256 of the file."""
+    signed_by: str
+    """A hint at the key: the first digits of the public key's SHA-256."""
+
+
 class ScoredPartition(Evidence):
     """One partition's predictions, published once."""
 

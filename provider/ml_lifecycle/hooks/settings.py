@@ -24,9 +24,14 @@ class Settings:
     """``None``: found beside each DAG file."""
     mlflow_conn_id: str
     ledger_conn_id: str
+    signing_conn_id: str
+    approver_keys: Path | None
+    """Absolute; ``None`` where no answer from outside is expected."""
     estimators: tuple[str, ...]
     trusted_types: tuple[str, ...]
     http_timeout_s: float
+    notifiers: str = ""
+    """JSON: a list of ``{"class": ..., "kwargs": {...}}``; read where somebody is to be told."""
 
 
 def read_settings() -> Settings:
@@ -36,13 +41,16 @@ def read_settings() -> Settings:
     """
     return Settings(
         environment=_option("environment", "dev"),
-        data_root=_folder("data_root") or Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / SECTION,
-        project_root=_folder("project_root"),
+        data_root=_path("data_root") or Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / SECTION,
+        project_root=_path("project_root"),
         mlflow_conn_id=_option("mlflow_conn_id", "mlflow_default"),
         ledger_conn_id=_option("ledger_conn_id", "ml_lifecycle_ledger"),
+        signing_conn_id=_option("signing_conn_id", "ml_lifecycle_signing"),
+        approver_keys=_path("approver_keys"),
         estimators=_list("estimators", "sklearn."),
         trusted_types=_list("trusted_types", ""),
         http_timeout_s=_seconds("http_timeout_s", "30"),
+        notifiers=_option("notifiers", ""),
     )
 
 
@@ -54,7 +62,7 @@ def _list(name: str, default: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in _option(name, default).split(",") if part.strip())
 
 
-def _folder(name: str) -> Path | None:
+def _path(name: str) -> Path | None:
     text = _option(name, "")
     if text and not Path(text).is_absolute():
         raise ConfigurationError(

@@ -11,6 +11,7 @@ from ml_lifecycle.hooks.ledger import LedgerHook
 from ml_lifecycle.hooks.mlflow import MlflowHook
 from ml_lifecycle.hooks.reports import report_address
 from ml_lifecycle.hooks.settings import Settings, read_settings
+from ml_lifecycle.hooks.signing import SigningHook, approver_keys
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -43,6 +44,8 @@ def build_tools(settings: Settings, *, project: Path, run: str) -> Tools:
         tracking=tracking,
         registry=tracking,
         ledger=LedgerHook(settings).get_conn(),
+        signing_key=SigningHook(settings).get_conn,
+        approver_keys=partial(approver_keys, settings),
         environment=settings.environment,
         run=run,
         estimators=settings.estimators,

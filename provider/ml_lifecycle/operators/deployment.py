@@ -124,7 +124,18 @@ class DeployModelOperator(_MovesChampion):
         if deployed is None:
             reason = f": {job.decision.reason}" if job.decision.reason else ""
             raise AirflowSkipException(f"rejected by {job.decision.decided_by}{reason}")
+        self._tell(deployed, tools)
         return self._announced(deployed, context, tools)
+
+    def _tell(self, deployed: Deployment, tools: Tools) -> None:
+        """Publish the provenance; where that fails, the version serves all the same, and the next try publishes."""
+        from ml_lifecycle.stages.provenance import ProvenanceJob, provenance
+
+        told = self.conclude(provenance, self.job(ProvenanceJob, deployment=deployed), tools)
+        if told is None:
+            self.log.info("No provenance is published: there is no connection to sign with")
+        else:
+            self.log.info("Provenance: %s, signed by key %s", told.uri, told.signed_by)
 
 
 class _Gate(Contract):

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ml_lifecycle.backends.deployment import target_from
 from ml_lifecycle.backends.deployment.base import DeploymentTarget
+from ml_lifecycle.backends.signing.answers import verify_signed_votes
 from ml_lifecycle.core.approval import option_means
 from ml_lifecycle.core.contracts import (
     DIGEST,
@@ -209,6 +210,7 @@ class _Right:
         tools, name = self.tools, self.version.name
         decision = _unblocked(self.ask_id, name, tools)
         _refuse_contradicted(decision, tools)
+        _refuse_unsigned(decision, tools)
         moves = tools.ledger.moves(name, tools.environment)
         is_made = any(move.decision_id == self.ask_id for move in moves)
         at = None if is_made else tools.clock()
@@ -268,6 +270,13 @@ def _refuse_contradicted(decision: Decision, tools: Tools) -> None:
             where=f"{posting.dag_id}/{posting.run_id}",
             way_out="ask for a new approval; load the plugin in every API server, so that no answer comes past it",
         )
+
+
+def _refuse_unsigned(decision: Decision, tools: Tools) -> None:
+    """Where the deployment says whose signed answers count, an answer from outside has to be signed by them still."""
+    keys = tools.approver_keys()
+    if keys is not None:
+        verify_signed_votes(decision, tools.ledger.votes(decision.ask.ask_id), keys)
 
 
 def _refuse_sandbox(request: RunRequest, tools: Tools) -> None:

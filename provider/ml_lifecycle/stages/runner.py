@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from ml_lifecycle.backends.data.base import DataStore
 from ml_lifecycle.backends.ledger.base import Ledger
+from ml_lifecycle.backends.signing.keys import Keys, SigningKey
 from ml_lifecycle.backends.tracking.base import Registry, Tracking
 from ml_lifecycle.core.contracts import Contract, Evidence, Posting
 from ml_lifecycle.core.errors import EvidenceError, MissingLibraryError
@@ -66,6 +67,10 @@ class Tools:
     """Where a browser finds a published report; empty where it finds none."""
     answers: Callable[[Posting], str | None] = field(default=nothing_recorded)
     """The option that Airflow records as chosen for a showing of a question; ``None`` where it records none."""
+    signing_key: Callable[[], SigningKey | None] = field(default=lambda: None)
+    """What releases are told under; ``None`` where nothing is told."""
+    approver_keys: Callable[[], Keys | None] = field(default=lambda: None)
+    """Whose signed answers count; ``None`` where the deployment does not say."""
     clock: Callable[[], datetime] = field(default=utc_now)
 
 

@@ -58,6 +58,10 @@ class DataStore(ABC):
         """SHA-256 of the file's bytes."""
 
     @abstractmethod
+    def write_file(self, uri: str, content: bytes) -> None:
+        """Make a small file appear whole or not at all, over what was there."""
+
+    @abstractmethod
     def publish(self, uri: str, write: Callable[[Path], None]) -> str:
         """Publish a folder whole or not at all, and return its digest.
 

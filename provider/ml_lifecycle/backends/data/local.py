@@ -12,6 +12,7 @@ from ml_lifecycle.backends.files import (
     digest_of_folder,
     file_digest,
     inside,
+    publish_file,
     publish_folder,
     read_parquet,
     verify_folder,
@@ -76,6 +77,14 @@ class LocalStore(DataStore):
     def file_digest(self, uri: str) -> str:
         """SHA-256 of the file's bytes."""
         return file_digest(self._existing(uri))
+
+    def write_file(self, uri: str, content: bytes) -> None:
+        """Write a draft beside the target, and rename it."""
+
+        def write(draft: Path) -> None:
+            draft.write_bytes(content)
+
+        publish_file(inside(self.root, uri), write)
 
     def publish(self, uri: str, write: Callable[[Path], None]) -> str:
         """Publish by a draft folder beside the target and one rename; of two publishers the first one wins."""
