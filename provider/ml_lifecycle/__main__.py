@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ml_lifecycle import __version__
-from ml_lifecycle.commands import decide, keygen, owners
+from ml_lifecycle.commands import decide, doctor, keygen, owners, status
 from ml_lifecycle.core.errors import DataError, LifecycleError, PipelineError, RequestError
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     decide.add_parser(commands)
     keygen.add_parser(commands)
     owners.add_parser(commands)
+    doctor.add_parser(commands)
+    status.add_parser(commands)
     return parser
 
 

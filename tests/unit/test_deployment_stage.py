@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ import pytest
 
 from ml_lifecycle.backends import deployment
 from ml_lifecycle.backends.deployment.alias import AliasTarget
-from ml_lifecycle.backends.files import digest_of_folder
 from ml_lifecycle.backends.ledger.base import Ledger
 from ml_lifecycle.backends.tracking.base import Registry
-from ml_lifecycle.core.contracts import Ask, ModelVersion, Move, Posting, RunRequest, Verdict, Vote
+from ml_lifecycle.core.contracts import ModelVersion, Move, RunRequest
 from ml_lifecycle.core.errors import (
     DigestMismatchError,
     LedgerError,
@@ -26,73 +24,14 @@ from ml_lifecycle.core.errors import (
     StaleEpochError,
     UnknownBackendError,
 )
-from ml_lifecycle.stages.deployment import DeploymentJob, RollbackJob, deploy, roll_back
+from ml_lifecycle.stages.deployment import RollbackJob, deploy, roll_back
 from ml_lifecycle.stages.runner import Tools, record, run
-
-NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
-HOUR = timedelta(hours=1)
+from tests.fakes.champions import NOON, at, decided, registered, released
 
 
 @pytest.fixture
 def noon(tools: Tools) -> Tools:
     return replace(tools, clock=lambda: NOON)
-
-
-def at(tools: Tools, hours: int) -> Tools:
-    return replace(tools, clock=lambda: NOON + hours * HOUR)
-
-
-def registered(tools: Tools, folder: Path, number: int) -> ModelVersion:
-    """A version whose package is uploaded and whose registration stands in the ledger."""
-    package = folder / f"package-{number}"
-    package.mkdir()
-    (package / "package.json").write_text(json.dumps({"number": number}))
-    key = f"{number:064d}"
-    tracked = tools.tracking.ensure_run("flights", key, name=str(number), tags={})
-    uri = tools.tracking.upload(tracked.run_id, package, "model")
-    found = tools.registry.ensure_version("flights", training_key=key, uri=uri, run_id=tracked.run_id, tags={})
-    version = ModelVersion(
-        name="flights",
-        version=found.version,
-        digest=digest_of_folder(package),
-        training_key=key,
-        uri=uri,
-        run_id=tracked.run_id,
-        dataset_fingerprint="d" * 64,
-        metrics_digest="e" * 64,
-        gate_verdict=Verdict.PASS,
-        policy_digest="f" * 64,
-    )
-    record("register", version, tools, model="flights")
-    return version
-
-
-def decided(tools: Tools, version: ModelVersion, outcome: str = "approve") -> DeploymentJob:
-    """The answer about a version at the epoch in force, as a job to carry out."""
-    head = tools.ledger.head("flights", tools.environment)
-    fields = version.model_dump(include={"version", "digest", "dataset_fingerprint", "metrics_digest", "policy_digest"})
-    ask = Ask(
-        model="flights",
-        environment=tools.environment,
-        gate_verdict=version.gate_verdict,
-        epoch=head.epoch if head else 0,
-        **fields,
-    )
-    now = tools.clock()
-    tools.ledger.ask(ask, requested_by=None, at=now, expires_at=now + 72 * HOUR)
-    vote = {"ask_id": ask.ask_id, "outcome": outcome, "person": "ada", "channel": "signed", "reason": "why", "at": now}
-    decision = tools.ledger.vote(Vote.model_validate(vote))
-    assert decision is not None
-    request = RunRequest(
-        model="flights", stream="release", run_id=f"release/{version.version}", version=version.version
-    )
-    return DeploymentJob(request=request, decision=decision)
-
-
-def released(tools: Tools, folder: Path, number: int) -> DeploymentJob:
-    job = decided(tools, registered(tools, folder, number))
-    assert deploy(job, tools) is not None
-    return job
 
 
 def back(run_id: str = "rollback/1", **request: Any) -> RollbackJob:

@@ -1,0 +1,111 @@
+"""``ml-lifecycle doctor``: whether ledger, registry and target fit together."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_lifecycle.commands.ledgers import add_options, opened, places
+from ml_lifecycle.core.errors import LifecycleError
+
+if TYPE_CHECKING:
+    from ml_lifecycle.backends.ledger.base import Ledger
+    from ml_lifecycle.backends.tracking.local import LocalTracking
+    from ml_lifecycle.backends.tracking.mlflow import MlflowTracking
+    from ml_lifecycle.core.invariants import Violation
+    from ml_lifecycle.stages.runner import Tools
+
+SOUND, BROKEN, BAD_INPUT = 0, 1, 64
+
+_CODES = "exit codes: 0 sound, 1 something does not hold, 64 the input cannot be used\n"
+_FOLDER = "file://"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's options."""
+    text = "check that ledger, registry and target fit together"
+    parser = subparsers.add_parser(
+        "doctor",
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}. Nothing is changed.",
+        epilog=_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_options(parser)
+    parser.add_argument(
+        "--mlflow",
+        metavar="URL",
+        help="also look at what serves, at the versions and at the runs: http://..., or file:///... for a folder",
+    )
+    parser.set_defaults(command=doctor)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Print every violation of an invariant."""
+    try:
+        found, checked = _examined(options)
+    except LifecycleError as error:
+        print(f"ml-lifecycle doctor: {error}", file=sys.stderr)
+        return BAD_INPUT
+    if options.json:
+        shown = {"checked": checked, "violations": [one.to_xcom() for one in found]}
+        print(json.dumps(shown, indent=2, ensure_ascii=False))
+    else:
+        for one in found:
+            print(one)
+        models = f"{len(checked)} model{'s' * (len(checked) != 1)}"
+        print(f"{models}, {len(found)} violation{'s' * (len(found) != 1)}")
+    return BROKEN if found else SOUND
+
+
+def _examined(options: argparse.Namespace) -> tuple[list[Violation], list[str]]:
+    from ml_lifecycle.core.invariants import violations
+    from ml_lifecycle.stages.reconciliation import snapshot
+
+    ledger = opened(options.ledger)
+    known = places(ledger, environment=options.environment)
+    look = options.mlflow is not None
+    found: list[Violation] = []
+    for model, tools in _each(known, ledger, options.mlflow):
+        found += violations(snapshot(model, tools, look=look, runs=look))
+    return found, [f"{model} in {environment}" for model, environment in known]
+
+
+def _each(known: tuple[tuple[str, str], ...], ledger: Ledger, mlflow: str | None) -> Iterator[tuple[str, Tools]]:
+    from ml_lifecycle.backends.data.local import LocalStore
+    from ml_lifecycle.stages.runner import Tools
+
+    with tempfile.TemporaryDirectory(prefix="ml-lifecycle-") as empty:
+        tracking = _tracking(mlflow or f"{_FOLDER}{empty}")
+        for model, environment in known:
+            yield (
+                model,
+                Tools(
+                    data=LocalStore(Path(empty)),
+                    project=Path(empty),
+                    tracking=tracking,
+                    registry=tracking,
+                    ledger=ledger,
+                    environment=environment,
+                ),
+            )
+
+
+def _tracking(url: str) -> LocalTracking | MlflowTracking:
+    from ml_lifecycle.backends.tracking.local import LocalTracking
+    from ml_lifecycle.backends.tracking.mlflow import MlflowTracking
+    from ml_lifecycle.core.errors import RequestError
+
+    if url.startswith(_FOLDER):
+        folder = Path(url.removeprefix(_FOLDER))
+        if not folder.is_dir():
+            raise RequestError("there is no such folder", where=f"--mlflow {url}", way_out="write it from the root")
+        return LocalTracking(folder)
+    if not url.startswith(("http://", "https://")):
+        raise RequestError(f"{url!r} is no address", where="--mlflow", way_out="write http://..., or file:///...")
+    return MlflowTracking(url)

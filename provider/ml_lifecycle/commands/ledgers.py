@@ -1,0 +1,52 @@
+"""The ledger that a command is about."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ml_lifecycle.core.errors import RequestError
+
+if TYPE_CHECKING:
+    from ml_lifecycle.backends.ledger.base import Ledger
+
+_FILE = "sqlite:///"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """``--ledger``, ``--environment`` and ``--json``."""
+    parser.add_argument("--ledger", required=True, metavar="URL", help="the ledger's database, as SQLAlchemy names it")
+    parser.add_argument(
+        "--environment", metavar="NAME", help="only this environment (default: all that the ledger has)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def opened(url: str) -> Ledger:
+    """A ledger that is there: looking at one must not make one.
+
+    :raises RequestError: there is no such file.
+    :raises LedgerError: the URL names no ledger.
+    """
+    from ml_lifecycle.backends.ledger.sql import SqlLedger
+
+    if url.startswith(_FILE) and not Path(url.removeprefix(_FILE)).is_file():
+        raise RequestError("there is no such file", where=f"--ledger {url}", way_out="name the ledger that serves")
+    return SqlLedger(url)
+
+
+def places(ledger: Ledger, *, environment: str | None, model: str | None = None) -> tuple[tuple[str, str], ...]:
+    """Model and environment of everything that the ledger knows, sorted.
+
+    :raises RequestError: it knows nothing of what was asked for.
+    """
+    known = sorted({(str(row["model"]), str(row["environment"])) for row in ledger.audit(model)})
+    found = tuple(one for one in known if environment in (None, one[1]))
+    if not found and (environment is not None or model is not None):
+        there = ", ".join(sorted({f"{name} in {place}" for name, place in known}))
+        asked = " in ".join(one for one in (model or "any model", environment) if one)
+        raise RequestError(
+            f"the ledger knows nothing of {asked}", way_out=f"it knows {there}" if there else "check its address"
+        )
+    return found
