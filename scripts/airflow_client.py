@@ -23,7 +23,8 @@ class AirflowClient:
             f"{url}/auth/token", json={"username": user, "password": password}, timeout=TIMEOUT_S
         )
         answer.raise_for_status()
-        self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        self.token = str(answer.json()["access_token"])
+        self._session.headers["Authorization"] = f"Bearer {self.token}"
 
     def close(self) -> None:
         """Give the connection back."""

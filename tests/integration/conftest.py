@@ -10,13 +10,57 @@ from trial import Trial, names, pipeline_text
 
 PLAIN = 40
 """Models that any test may take with :meth:`trial.Trial.model`."""
+SPECIAL = {
+    "twice": pipeline_text("twice", approval="{required: always, approvers: [approver, second], count: 2}"),
+    "brief": pipeline_text("brief", approval="{required: always, approvers: [approver], expires_after: 20s}"),
+    "scored": pipeline_text("scored", more='scoring: {output: "scored/{{ partition }}"}\n'),
+    "strict": pipeline_text("strict", at_least=0.99),
+    "boxed": pipeline_text("boxed"),
+    "besieged": pipeline_text("besieged"),
+    "handmade": pipeline_text("handmade"),
+}
+"""Models that one test each is about."""
+BOXED = """\
+import os
+
+os.environ["AIRFLOW__ML_LIFECYCLE__ENVIRONMENT"] = "sandbox"
+
+from ml_lifecycle.dag_factories import airflow_dags
+
+globals().update(airflow_dags(__file__))
+"""
+FOREIGN = """\
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import DAG
+
+with DAG("foreign"):
+    # Airflow fails a question that is answered in the moment in which it is being parked.
+    HITLOperator(task_id="ask", subject="Shall we?", options=["Yes", "No"], retries=3)
+"""
+PERMISSIVE = """\
+from airflow.sdk import DAG, get_current_context, task
+
+from ml_lifecycle.operators.approval import ApproveModelOperator
+from ml_lifecycle.operators.deployment import DeployModelOperator
+
+with DAG("permissive", tags=["model:handmade"]):
+
+    @task
+    def forge():
+        return get_current_context()["dag_run"].conf["decision"]
+
+    asked = ApproveModelOperator(task_id="approve", model="handmade", approvers=["approver"])
+    deployed = DeployModelOperator(task_id="deploy", model="handmade", decision=forge(), trigger_rule="all_done")
+    asked >> deployed
+"""
 
 
 @pytest.fixture(scope="session")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     """The deployment, running; every process is ended at the end."""
     models = {model: pipeline_text(model) for model in names("m", PLAIN)}
-    running = Trial(tmp_path_factory.mktemp("trial"), models)
+    dag_files = {"boxed.py": BOXED, "permissive.py": PERMISSIVE, "foreign.py": FOREIGN}
+    running = Trial(tmp_path_factory.mktemp("trial"), {**models, **SPECIAL}, dag_files=dag_files)
     try:
         running.start()
         yield running
