@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from ml_lifecycle.core.contracts import ApprovalTerms, DatasetRef, ExpectationResult, ValidationReport, Verdict, Vote
-from ml_lifecycle.core.data_approval import DataPolicy, ask_about, policy_decides
-from ml_lifecycle.core.errors import ApprovalRefusedError, NoDecisionError
+from ml_lifecycle.core.data_approval import DataBriefing, DataPolicy, SourceFile, ask_about, body, policy_decides
+from ml_lifecycle.core.errors import ApprovalRefusedError, DigestMismatchError, NoDecisionError
+from ml_lifecycle.stages.approval import Question
+from ml_lifecycle.stages.data import SnapshotJob, snapshot
+from ml_lifecycle.stages.data_approval import DataApprovalJob, pose_data
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.training import train
-from tests.fakes.small_model import dataset, request, training_job, with_project
+from tests.fakes.small_model import COLUMNS, dataset, request, rows, training_job, with_project
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
@@ -227,3 +230,138 @@ def test_a_decision_by_policy_does_not_do_where_people_are_asked(report: Validat
     train(training_job(report.dataset, dataset=report, data_approval=alone, request=request()), tools)
 
     assert refusal(report, tools) == "the approval was given under other terms than the pipeline's"
+
+
+# --- Asking ----------------------------------------------------------------------------------------------------------
+
+
+def posed(data: DatasetRef | ValidationReport, tools: Tools, **changes: Any) -> Question:
+    job = {"request": request(), "data": data, "policy": POLICY, "expires_after": 24 * HOUR}
+    return pose_data(DataApprovalJob.model_validate({**job, **changes}), tools)
+
+
+def test_the_question_names_the_fingerprint_and_is_the_same_for_the_same_data(
+    report: ValidationReport, tools: Tools
+) -> None:
+    first, second = posed(report, tools), posed(report, tools)
+
+    assert first.ask == second.ask
+    assert first.approve == f"Approve {report.dataset.fingerprint[:8]}"
+    assert first.subject == f"Train flights on data {report.dataset.fingerprint[:8]} in test?"
+    assert first.requested_by == "anna"
+    asked = tools.ledger.asked(first.ask.ask_id)
+    assert asked is not None
+    assert asked.expires_at == NOON + 24 * HOUR
+
+
+def test_a_question_does_not_close_one_about_other_data(report: ValidationReport, tools: Tools) -> None:
+    other = dataset(tools, rows(300), uri="datasets/two")
+
+    posed(report, tools)
+    posed(other, tools)
+
+    assert len(tools.ledger.open_asks("flights", "test")) == 2
+
+
+def test_an_approval_that_stands_is_used_again_until_it_expires(report: ValidationReport, tools: Tools) -> None:
+    decided(report, tools, expires_at=NOON + 24 * HOUR)
+
+    assert posed(report, tools).decision is not None
+    later = posed(report, replace(tools, clock=lambda: NOON + 25 * HOUR))
+
+    assert later.decision is None
+    assert later.ask.renewal == 1
+
+
+def test_a_rejection_is_final(report: ValidationReport, tools: Tools) -> None:
+    decided(report, tools, outcome="reject")
+
+    question = posed(report, replace(tools, clock=lambda: NOON + 2400 * HOUR))
+
+    assert question.decision is not None
+    assert question.decision.outcome == "reject"
+
+
+def test_policy_approves_what_passed_whole_under_its_own_name(report: ValidationReport, tools: Tools) -> None:
+    alone = DataPolicy(required="on_failure", terms=POLICY.terms)
+
+    question = posed(report, tools, policy=alone)
+
+    assert question.decision is not None
+    assert question.decision.decided_by == "policy"
+    train(training_job(report.dataset, dataset=report, data_approval=alone), tools)
+
+
+def test_nobody_is_asked_about_bytes_that_are_not_the_fingerprints(
+    report: ValidationReport, tools: Tools, tmp_path: Path
+) -> None:
+    (tmp_path / "data" / "datasets" / "one" / "data.parquet").write_bytes(b"swapped")
+
+    with pytest.raises(DigestMismatchError):
+        posed(report, tools)
+
+
+def test_the_approver_reads_where_the_data_came_from(tools: Tools, tmp_path: Path) -> None:
+    (tmp_path / "data" / "rows").mkdir(parents=True)
+    rows().to_parquet(tmp_path / "data" / "rows" / "2013-01.parquet")
+    job = {"model": "flights", "partitions": ["2013-01"], "source": {"uri": "rows/{{ partition }}.parquet"}}
+    data = snapshot(SnapshotJob.model_validate({**job, "columns": COLUMNS}), tools)
+
+    text = posed(data, tools).body
+
+    digest = tools.data.file_digest("rows/2013-01.parquet")
+    assert f"| rows | rows/2013-01.parquet | `{digest[:8]}` |" in text
+    assert "| rows | 400 |" in text
+    assert "No suite was held against this data" in text
+
+
+def test_the_approver_reads_what_is_not_there_and_what_failed() -> None:
+    data = DatasetRef(
+        uri="snapshots/1",
+        rows=1234,
+        fingerprint="a" * 64,
+        columns=COLUMNS,
+        partitions=("2013-01", "2013-02"),
+        dropped={"cancelled": 12},
+        label_columns=("late",),
+    )
+    far = ExpectationResult(expectation="expect_x", column="miles", verdict=Verdict.FAIL, unexpected_rows=7)
+    hostile = ExpectationResult(
+        expectation="expect_y", severity="warning", verdict=Verdict.FAIL, detail="a|b\n# <img src=x>"
+    )
+    report = ValidationReport(
+        dataset=data,
+        verdict=Verdict.PASS,
+        expectations=5,
+        unmet=(hostile,),
+        quarantined_rows=7,
+        quarantined_for=(far,),
+    )
+
+    text = body(
+        DataBriefing(
+            model="flights",
+            environment="test",
+            data=data,
+            report=report,
+            files=(SourceFile("labels", "labels/2013-01.csv", "b" * 64),),
+            champions=data.model_copy(update={"rows": 1000, "partitions": ("2012-12",)}),
+            requested_by="anna",
+            reason="labels were imported",
+            terms=POLICY.terms,
+        )
+    )
+
+    assert "Asked for by anna: labels were imported." in text
+    assert "| rows | 1,000 | 1,234 |" in text
+    assert "| partitions | 2012-12 | 2013-01, 2013-02 |" in text
+    assert "| columns that came with the labels | late | late |" in text
+    assert "| dropped: cancelled | 12 |" in text
+    assert "| set aside: miles: expect_x | 7 |" in text
+    assert "### Expectations: 4 of 5 met" in text
+    assert r"| expect_y | warning | **fail** | – | a\|b # &lt;img src=x&gt; |" in text  # noqa: RUF001  # as the page has it
+    assert "| labels | labels/2013-01.csv | `bbbbbbbb` |" in text
+
+
+def test_data_that_says_nothing_of_its_origin_is_told_so(report: ValidationReport, tools: Tools) -> None:
+    assert "**Do not approve what you do not know.**" in posed(report, tools).body

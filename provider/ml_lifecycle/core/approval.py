@@ -14,6 +14,7 @@ from ml_lifecycle.core.contracts import (
     Ask,
     ChampionResult,
     DatasetRef,
+    Decision,
     Difference,
     Evaluation,
     GateCheck,
@@ -38,8 +39,8 @@ _LONGEST = 160
 """Characters of a value that are shown; a longer one ends in an ellipsis."""
 _Z_95 = 1.959964
 """Two-sided 95% of a normal distribution."""
-_MARKS = {Verdict.PASS: "pass", Verdict.FAIL: "**fail**", Verdict.INCONCLUSIVE: "**inconclusive**"}
-_NOTHING = "–"  # noqa: RUF001  # a dash marks what is not known
+MARKS = {Verdict.PASS: "pass", Verdict.FAIL: "**fail**", Verdict.INCONCLUSIVE: "**inconclusive**"}
+NOTHING = "–"  # noqa: RUF001  # a dash marks what is not known
 
 
 # --- Who may answer --------------------------------------------------------------------------------------------------
@@ -109,6 +110,18 @@ def outcome_of(ask: Ask, votes: Iterable[Vote]) -> Literal["approve", "reject"] 
         return "approve"
     people = {same_name(vote.person) for vote in given}
     return "approve" if len(people) >= ask.terms.count else None
+
+
+def not_in_force(decision: Decision, *, blocked: str, at: datetime) -> str:
+    """Why a decision gives no right at this moment; empty where it stands. A rejection stays in force for ever.
+
+    :param blocked: What the ledger says about contradicting answers; empty where there are none.
+    """
+    if blocked:
+        return f"the question was blocked: {blocked}"
+    if decision.outcome == "approve" and decision.expires_at is not None and at > decision.expires_at:
+        return f"the approval by {decision.decided_by} expired at {_utc(decision.expires_at)}"
+    return ""
 
 
 def cannot_approve(
@@ -250,7 +263,7 @@ def cell(value: object, *, longest: int = _LONGEST) -> str:
 
 def number(value: float | None) -> str:
     """Four decimals; a dash for what was not measured."""
-    return _NOTHING if value is None else f"{value:.4f}"
+    return NOTHING if value is None else f"{value:.4f}"
 
 
 def _opening(briefing: Briefing) -> str:
@@ -345,7 +358,7 @@ class _Fact:
     value: object
 
 
-_ABSENT = _Fact("", _NOTHING, None)
+_ABSENT = _Fact("", NOTHING, None)
 
 
 def _described(portrait: Portrait | None) -> dict[tuple[str, str], _Fact]:
@@ -356,7 +369,7 @@ def _described(portrait: Portrait | None) -> dict[tuple[str, str], _Fact]:
     if portrait.dataset is not None:
         held = portrait.dataset
         partitions = ", ".join(held.partitions)
-        found["data", "partitions"] = _Fact("data partitions", cell(partitions or _NOTHING), held.partitions)
+        found["data", "partitions"] = _Fact("data partitions", cell(partitions or NOTHING), held.partitions)
         found["data", "rows"] = _Fact("data rows", f"{held.rows:,}", held.rows)
         found["data", "fingerprint"] = _Fact("data fingerprint", f"`{short(held.fingerprint)}`", held.fingerprint)
     for name, value in portrait.code.items():
@@ -378,7 +391,7 @@ def _checks(checks: Sequence[GateCheck]) -> str:
     rows = [
         (
             cell(check.rule),
-            _MARKS[check.verdict],
+            MARKS[check.verdict],
             number(check.observed),
             _bounds(check.low, check.high),
             cell(check.detail),
@@ -400,7 +413,7 @@ def _metrics(evaluation: Evaluation) -> str:
         (
             cell(name),
             number(metric.value),
-            number(champion.metrics[name].value) if name in champion.metrics else _NOTHING,
+            number(champion.metrics[name].value) if name in champion.metrics else NOTHING,
             *_difference(champion.differences.get(name)),
             f"{metric.rows:,}",
         )
@@ -412,9 +425,9 @@ def _metrics(evaluation: Evaluation) -> str:
 
 def _difference(difference: Difference | None) -> tuple[str, str]:
     if difference is None or difference.estimate is None:
-        return _NOTHING, _NOTHING
+        return NOTHING, NOTHING
     if difference.standard_error is None:
-        return f"{difference.estimate:+.4f}", _NOTHING
+        return f"{difference.estimate:+.4f}", NOTHING
     reach = _Z_95 * difference.standard_error
     return f"{difference.estimate:+.4f}", f"{difference.estimate - reach:+.4f} to {difference.estimate + reach:+.4f}"
 
@@ -480,7 +493,7 @@ def _link(name: str, address: str) -> str:
 
 def _bounds(low: float | None, high: float | None) -> str:
     if low is None and high is None:
-        return _NOTHING
+        return NOTHING
     return f"{number(low)} to {number(high)}"
 
 

@@ -1,17 +1,20 @@
-"""When data may be used only once people approved it, and when their approval gives the right to use it."""
+"""When data may be used only once people approved it, what they read, and what their approval gives the right to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from ml_lifecycle.core.approval import MARKS, NOTHING, SHOWN_CHECKS, Asking, asked_by, cell, links, people, short, table
 from ml_lifecycle.core.contracts import (
     ApprovalTerms,
     Ask,
     Contract,
     DatasetRef,
     Decision,
+    ExpectationResult,
     ValidationReport,
     Verdict,
 )
@@ -86,3 +89,113 @@ def _objections(decision: Decision, wanted: Ask, at: datetime) -> Iterator[str]:
         yield "the approval is about another report on this data"
     if (ask.policy_digest, ask.terms) != (wanted.policy_digest, wanted.terms):
         yield "the approval was given under other terms than the pipeline's"
+
+
+# --- What an approver reads ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file that a dataset was made from."""
+
+    role: str
+    """``rows``, ``labels`` or ``related:<name>``."""
+    uri: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataBriefing(Asking):
+    """All that an approver of data is told."""
+
+    data: DatasetRef
+    report: ValidationReport | None
+    """``None`` for data that nobody checked."""
+    files: tuple[SourceFile, ...] = ()
+    champions: DatasetRef | None = None
+    """What the champion was trained on."""
+
+
+def subject(ask: Ask) -> str:
+    """The question in one line."""
+    return f"Train {ask.model} on data {short(ask.digest)} in {ask.environment}?"
+
+
+def body(briefing: DataBriefing) -> str:
+    """The question in full, as GitHub-flavoured markdown; no value from data or people breaks out of its place."""
+    verdict = "nobody checked it" if briefing.report is None else briefing.report.verdict.value
+    opening = (
+        f"**Data** `{short(briefing.data.fingerprint)}` for **{cell(briefing.model)}** in "
+        f"**{cell(briefing.environment)}**. Validation: **{verdict}**.\n\n{asked_by(briefing)}"
+    )
+    parts = [
+        opening,
+        people(briefing),
+        _data(briefing),
+        _left_out(briefing.data, briefing.report),
+        _unmet(briefing.report),
+        _files(briefing.files),
+        links(briefing.links),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _data(briefing: DataBriefing) -> str:
+    described = _described(briefing.data)
+    if briefing.champions is None:
+        return table("What it is", ("", "This data"), [(name, value) for name, value in described.items()])
+    before = _described(briefing.champions)
+    rows = [(name, before[name], value) for name, value in described.items()]
+    return table("What it is", ("", "The champion's data", "This data"), rows)
+
+
+def _described(data: DatasetRef) -> dict[str, str]:
+    return {
+        "partitions": cell(", ".join(data.partitions) or NOTHING),
+        "rows": f"{data.rows:,}",
+        "fingerprint": f"`{short(data.fingerprint)}`",
+        "target": cell(data.columns.target or NOTHING),
+        "columns that came with the labels": cell(", ".join(data.label_columns) or NOTHING),
+    }
+
+
+def _left_out(data: DatasetRef, report: ValidationReport | None) -> str:
+    rows = [(cell(f"dropped: {because}"), f"{count:,}") for because, count in data.dropped.items()]
+    if report is not None and report.quarantined_rows:
+        why = "; ".join(_in_words(one) for one in report.quarantined_for) or "no reason is on record"
+        rows.append((cell(f"set aside: {why}"), f"{report.quarantined_rows:,}"))
+    return table("Rows that were left out", ("Why", "Rows"), rows) if rows else ""
+
+
+def _in_words(result: ExpectationResult) -> str:
+    return f"{result.column}: {result.expectation}" if result.column else result.expectation
+
+
+def _unmet(report: ValidationReport | None) -> str:
+    if report is None:
+        return "### Expectations\n\nNo suite was held against this data: what it is worth is yours to say."
+    title = f"Expectations: {report.expectations - len(report.unmet)} of {report.expectations} met"
+    if not report.unmet:
+        return f"### {title}"
+    rows = [
+        (
+            cell(_in_words(one)),
+            one.severity,
+            MARKS[one.verdict],
+            NOTHING if one.unexpected_rows is None else f"{one.unexpected_rows:,}",
+            cell(one.detail),
+        )
+        for one in report.unmet[:SHOWN_CHECKS]
+    ]
+    more = len(report.unmet) - SHOWN_CHECKS
+    rest = f"\n\n{more} more are in the report." if more > 0 else ""
+    return table(title, ("Not met", "Severity", "Verdict", "Rows", "Detail"), rows) + rest
+
+
+def _files(files: tuple[SourceFile, ...]) -> str:
+    if not files:
+        return "### Where it came from\n\nNothing is on record. **Do not approve what you do not know.**"
+    rows = [(cell(one.role), cell(one.uri), f"`{short(one.sha256)}`") for one in files[:SHOWN_CHECKS]]
+    more = len(files) - SHOWN_CHECKS
+    rest = f"\n\n{more} more are in the data's origin.json." if more > 0 else ""
+    return table("Where it came from", ("Role", "File", "SHA-256"), rows) + rest

@@ -2,10 +2,99 @@
 
 from __future__ import annotations
 
-from ml_lifecycle.core.contracts import Ask, DatasetRef, Decision, ValidationReport
-from ml_lifecycle.core.data_approval import DataPolicy, ask_about, objection
+import json
+from datetime import timedelta
+
+from ml_lifecycle.backends.ledger.base import Asked
+from ml_lifecycle.core.approval import approve_label
+from ml_lifecycle.core.contracts import Ask, Contract, DatasetRef, Decision, RunRequest, TrainedModel, ValidationReport
+from ml_lifecycle.core.data_approval import (
+    DataBriefing,
+    DataPolicy,
+    SourceFile,
+    ask_about,
+    body,
+    dataset_of,
+    objection,
+    policy_decides,
+    subject,
+)
 from ml_lifecycle.core.errors import NoDecisionError
+from ml_lifecycle.stages.approval import Question, as_asked, let_policy_decide, next_ask, told_of_any
 from ml_lifecycle.stages.runner import Tools
+
+
+class DataApprovalJob(Contract):
+    """Who is asked about which data."""
+
+    request: RunRequest
+    data: DatasetRef | ValidationReport
+    """A snapshot, or the report that passed it."""
+    policy: DataPolicy = DataPolicy()
+    expires_after: timedelta = timedelta(hours=72)
+    """Limits the ask, and a decision not yet used."""
+    author: str | None = None
+    """Who triggered the run that asks; may reject, and never approve."""
+    committers: tuple[str, ...] = ()
+    """Names of whoever committed the pipeline file last; may reject, and never approve."""
+
+
+def pose_data(job: DataApprovalJob, tools: Tools) -> Question:
+    """Write the ask into the ledger; what ran out, unanswered or unused, is asked anew.
+
+    :raises DigestMismatchError: the data is not what its fingerprint says.
+    :raises NoDecisionError: the answers to the question contradict each other.
+    """
+    at = tools.clock()
+    draft = ask_about(job.data, job.policy, model=job.request.model, environment=tools.environment)
+    ask = next_ask(draft, job.request, tools)
+    tools.ledger.ask(
+        ask, requested_by=job.request.requester, excluded=job.committers, at=at, expires_at=at + job.expires_after
+    )
+    asked = as_asked(ask, tools)
+    decision = tools.ledger.decision(ask.ask_id)
+    if decision is None and policy_decides(job.policy, job.data):
+        decision = let_policy_decide(ask, f"required: {job.policy.required}", tools)
+    return Question(
+        ask=ask,
+        subject=subject(ask),
+        body=body(_briefing(job, asked, tools)),
+        approve=approve_label(ask.digest),
+        requested_by=asked.requested_by,
+        decision=decision,
+    )
+
+
+def _briefing(job: DataApprovalJob, asked: Asked, tools: Tools) -> DataBriefing:
+    report = job.data if isinstance(job.data, ValidationReport) else None
+    dataset = dataset_of(job.data)
+    return DataBriefing(
+        data=dataset,
+        report=report,
+        files=_files(dataset, tools),
+        champions=_champions_data(job.request.model, tools),
+        links={"Data report": tools.report_url(report.report_uri) if report and report.report_uri else ""},
+        reason=job.request.reason,
+        **told_of_any(asked, job.author, tools),
+    )
+
+
+def _files(dataset: DatasetRef, tools: Tools) -> tuple[SourceFile, ...]:
+    """What the dataset says it was made from; its bytes, that among them, are what the fingerprint names."""
+    with tools.data.folder(dataset.uri, dataset.fingerprint) as folder:
+        try:
+            sources = json.loads((folder / "origin.json").read_text(encoding="utf-8"))["sources"]
+            return tuple(SourceFile(str(one["role"]), str(one["uri"]), str(one["sha256"])) for one in sources)
+        except (OSError, ValueError, KeyError, TypeError):
+            return ()
+
+
+def _champions_data(model: str, tools: Tools) -> DatasetRef | None:
+    head = tools.ledger.head(model, tools.environment)
+    if head is None:
+        return None
+    contents = (result["content"] for result in reversed(tools.ledger.results(tools.environment, model, "train")))
+    return next((TrainedModel.model_validate(one).dataset for one in contents if one["digest"] == head.digest), None)
 
 
 def require_approval(
