@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ml_lifecycle import __version__
-from ml_lifecycle.commands import decide, doctor, keygen, owners, status
+from ml_lifecycle.commands import decide, doctor, keygen, owners, status, verify
 from ml_lifecycle.core.errors import DataError, LifecycleError, PipelineError, RequestError
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     owners.add_parser(commands)
     doctor.add_parser(commands)
     status.add_parser(commands)
+    verify.add_parser(commands)
     return parser
 
 

@@ -7,6 +7,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from ml_lifecycle.backends.data.local import LocalStore
+from ml_lifecycle.backends.ledger.sql import SqlLedger
+from ml_lifecycle.backends.signing.keys import SigningKey
+from ml_lifecycle.backends.tracking.local import LocalTracking
 from ml_lifecycle.core.contracts import ApprovalTerms, Ask, Deployment, GateRule, ModelVersion, RunRequest, Vote
 from ml_lifecycle.core.deployment import NAMED
 from ml_lifecycle.stages.deployment import DeploymentJob, deploy
@@ -69,3 +73,18 @@ def release(tools: Tools, version: ModelVersion, *, environment: str = "test") -
 def with_clock(tools: Tools, folder: Path) -> Tools:
     """The same tools at three in the afternoon, on a project of their own."""
     return replace(with_project(tools, folder), clock=lambda: NOON + 3 * HOUR)
+
+
+def deployment_below(folder: Path, key: SigningKey) -> Tools:
+    """A deployment of its own, in the environment ``test``, which signs with this key."""
+    tracking = LocalTracking(folder / "tracking")
+    tools = Tools(
+        data=LocalStore(folder / "data"),
+        project=folder,
+        tracking=tracking,
+        registry=tracking,
+        ledger=SqlLedger(f"sqlite:///{folder / 'ledger.db'}"),
+        environment="test",
+        signing_key=lambda: key,
+    )
+    return with_clock(tools, folder / "project")

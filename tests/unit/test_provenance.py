@@ -24,7 +24,7 @@ from ml_lifecycle.stages.deployment import RollbackJob, roll_back
 from ml_lifecycle.stages.provenance import ProvenanceJob, provenance, tell
 from ml_lifecycle.stages.runner import Tools, run
 from tests.fakes.small_model import request
-from tests.fakes.told_release import HOUR, NOON, candidate, release, with_clock
+from tests.fakes.told_release import HOUR, NOON, candidate, deployment_below, release, with_clock
 
 KEY = generated()
 PLACE = "provenance/flights/test/1.dsse.json"
@@ -33,24 +33,7 @@ PLACE = "provenance/flights/test/1.dsse.json"
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tools, Deployment]:
     """One release for all tests that only look: training takes the longest."""
-    from ml_lifecycle.backends.data.local import LocalStore
-    from ml_lifecycle.backends.ledger.sql import SqlLedger
-    from ml_lifecycle.backends.tracking.local import LocalTracking
-
-    folder = tmp_path_factory.mktemp("release")
-    tracking = LocalTracking(folder / "tracking")
-    tools = with_clock(
-        Tools(
-            data=LocalStore(folder / "data"),
-            project=folder,
-            tracking=tracking,
-            registry=tracking,
-            ledger=SqlLedger(f"sqlite:///{folder / 'ledger.db'}"),
-            environment="test",
-            signing_key=lambda: KEY,
-        ),
-        folder / "project",
-    )
+    tools = deployment_below(tmp_path_factory.mktemp("release"), KEY)
     return tools, release(tools, candidate(tools))
 
 

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml_lifecycle.commands.ledgers import opened
 from ml_lifecycle.core.errors import LedgerError, RequestError, SignatureError
 
 if TYPE_CHECKING:
@@ -80,9 +81,7 @@ def _add_ledger(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 def asks(options: argparse.Namespace) -> int:
     """Print the open questions, or write the one that is named into a file."""
-    from ml_lifecycle.backends.ledger.sql import SqlLedger
-
-    ledger = SqlLedger(options.ledger)
+    ledger = opened(options.ledger)
     found = [one for one in open_asks(ledger, options.environment, options.model) if one.ask_id.startswith(options.ask)]
     if options.output is not None:
         _write(_only(found).model_dump_json(indent=2) + "\n", options.output)
@@ -203,7 +202,6 @@ def read_ask(path: Path) -> OpenAsk:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from ml_lifecycle.backends.ledger.sql import SqlLedger
     from ml_lifecycle.backends.signing.answers import submit
     from ml_lifecycle.backends.signing.keys import read_keys, read_text
 
@@ -211,7 +209,7 @@ def _submit(options: argparse.Namespace) -> int:
     decision = submit(
         read_text(options.submit, most=MOST_BYTES),
         keys=read_keys(options.keys),
-        ledger=SqlLedger(options.ledger),
+        ledger=opened(options.ledger),
         environment=options.environment,
         at=datetime.now(timezone.utc),
     )

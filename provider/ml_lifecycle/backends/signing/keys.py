@@ -175,7 +175,7 @@ def public_key(text: str, *, where: str) -> PublicKey:
         raw = b""
     if len(raw) != RAW_BYTES or base64.b64encode(raw).decode() != text:
         raise RequestError(
-            f"{text[:60]!r} is no Ed25519 public key",
+            "this is no Ed25519 public key",  # not shown: it may be a private one
             where=where,
             way_out="copy the 44 characters that `ml-lifecycle keygen` printed",
         )
