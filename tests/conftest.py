@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ml_lifecycle.backends.data.local import LocalStore
 from ml_lifecycle.backends.ledger.sql import SqlLedger
 from ml_lifecycle.backends.tracking.local import LocalTracking
 from ml_lifecycle.stages.runner import Tools
+from private_postgresql import Server, running
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -26,3 +28,10 @@ def tools(tmp_path: Path) -> Tools:
         ledger=SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}"),
         environment="test",
     )
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL of the tests' own; where none is installed, an error that says what to install."""
+    with running() as server:
+        yield server

@@ -74,6 +74,12 @@ class Transaction:
         """Insert one row."""
         self._connection.execute(_table(table).insert().values(row))
 
+    @contextmanager
+    def undone_by_an_error(self) -> Iterator[None]:
+        """What was added within is taken back where it ends with an error; the transaction goes on."""
+        with self._connection.begin_nested():
+            yield
+
     def _held(self, table: str, path: str) -> Any:
         """The value at a path of a row's content, as text."""
         from sqlalchemy import Text, cast, func

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ml_lifecycle.backends.ledger import chain
 from ml_lifecycle.backends.ledger.base import Asked, Ledger
@@ -460,11 +460,19 @@ class SqlLedger(Ledger):
 
     def _attempt(self, work: Callable[[Transaction], Result], attempt: _Attempt) -> Result:
         """Do the work; a refusal leaves nothing behind but its own audit row."""
-        try:
-            return self._database.write(work, lock=attempt.model)
-        except LedgerError as refusal:
-            self._database.write(attempt.refused(str(refusal)), lock=attempt.model)
-            raise
+
+        def tried(tx: Transaction) -> tuple[Result | None, LedgerError | None]:
+            try:
+                with tx.undone_by_an_error():
+                    return work(tx), None
+            except LedgerError as refusal:
+                attempt.refused(str(refusal))(tx)
+                return None, refusal
+
+        result, refusal = self._database.write(tried, lock=attempt.model)
+        if refusal is not None:
+            raise refusal
+        return cast("Result", result)
 
 
 @dataclass(frozen=True)
