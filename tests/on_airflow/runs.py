@@ -31,7 +31,7 @@ def context_of(task: Any, *, dag: Any = None, run_id: str = "manual__1", **dag_r
     ``context["pushed"]`` collects the task's XComs.
     """
     pushed: dict[str, Any] = {}
-    instance = SimpleNamespace(id=uuid4(), xcom_push=lambda key, value: pushed.update({key: value}))
+    instance = SimpleNamespace(id=uuid4(), map_index=-1, xcom_push=lambda key, value: pushed.update({key: value}))
     facts = {"run_type": "manual", "conf": {}, "triggering_user_name": "engineer", **dag_run}
     return {
         "dag": dag or task.dag,

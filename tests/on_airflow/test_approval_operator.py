@@ -8,9 +8,10 @@ from itertools import count
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput, TaskDeferred
 
-from ml_lifecycle.core.contracts import Ask
+from ml_lifecycle.core.contracts import Ask, Vote
+from ml_lifecycle.core.errors import ApprovalRefusedError
 from ml_lifecycle.hooks.tools import tools_for
 from tests.on_airflow.runs import context_of
 
@@ -39,6 +40,18 @@ class Release:
             self.task("approve").execute(context_of(self.task("approve")))
         return parked.value
 
+    def vote(self, parked: TaskAwaitingInput, *, by: str, outcome: str = "approve", reason: str = "seen") -> None:
+        """What the guard of the API server writes before Airflow takes the answer."""
+        posting = (parked.kwargs or {})["posting"]
+        given = {"outcome": outcome, "person": by, "channel": "airflow", "reason": reason}
+        at = datetime.now(timezone.utc)
+        self.ledger().vote(Vote(ask_id=posting["ask_id"], posting=posting["number"], at=at, **given))
+
+    def approve(self, parked: TaskAwaitingInput, *, by: str = "approver") -> Any:
+        """Answer through the guard, and resume."""
+        self.vote(parked, by=by)
+        return self.answer(parked, self.form["options"][0], by=by)
+
     def answer(self, parked: TaskAwaitingInput, option: str, *, by: str | None, reason: str | None = None) -> Any:
         """Resume with an answer."""
         task = self.task("approve")
@@ -56,20 +69,40 @@ class Release:
         return tools_for(context_of(self.task("approve"))).ledger
 
 
+def deployed(deploy: Any, context: Any, parked: TaskAwaitingInput, *, answered: str) -> Any:
+    """What a deployment comes to that finds this answer in Airflow's own record."""
+    with pytest.raises(TaskDeferred):
+        deploy.execute(context)
+    recorded = {(parked.kwargs or {})["posting"]["ti_id"]: answered}
+    return deploy.execute_complete(context, event={"status": "ready", "seen": "", "value": recorded})
+
+
+TERMS = "approvers: [approver]}"
+
+
 @pytest.fixture
-def release(dags: Dags, monkeypatch: pytest.MonkeyPatch) -> Release:
+def ready(dags: Dags, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Release]:
     """A candidate that the engineer trained, and its release up to the question."""
-    model = f"ask{next(numbers)}"
-    made = dags(model)
-    # Airflow's test run is triggered by a user of its own.
-    assert made[f"{model}_train"].test(logical_date=None).state == "success"
-    run = Release(made, model)
+    monkeypatch.setattr("ml_lifecycle.stages.approval.GUARD_GRACE_S", 0.0)
 
-    def upsert(**form: Any) -> None:
-        run.form = form
+    def make(*changes: tuple[str, str]) -> Release:
+        model = f"ask{next(numbers)}"
+        made = dags(model, *changes)
+        # Airflow's test run is triggered by a user of its own.
+        assert made[f"{model}_train"].test(logical_date=None).state == "success"
+        run = Release(made, model)
+        monkeypatch.setattr(
+            "airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **form: setattr(run, "form", form)
+        )
+        return run
 
-    monkeypatch.setattr("airflow.providers.standard.operators.hitl.upsert_hitl_detail", upsert)
-    return run
+    return make
+
+
+@pytest.fixture
+def release(ready: Callable[..., Release]) -> Release:
+    """A release that one approver answers."""
+    return ready()
 
 
 def test_the_question_names_the_version_and_the_digest_in_its_option(release: Release) -> None:
@@ -95,16 +128,16 @@ def test_the_question_stays_open_as_long_as_the_pipeline_says(release: Release) 
 def test_an_approval_stands_in_the_ledger_with_its_reason(release: Release) -> None:
     parked = release.ask()
 
-    decision = release.answer(parked, release.form["options"][0], by="approver", reason="good numbers")
+    decision = release.approve(parked)
 
-    assert (decision["outcome"], decision["decided_by"], decision["reason"]) == ("approve", "approver", "good numbers")
+    assert (decision["outcome"], decision["decided_by"], decision["reason"]) == ("approve", "approver", "seen")
     assert decision["requested_by"] == "dag_test"
     standing = release.ledger().decision_for(release.model, "test", decision["ask"]["digest"])
     assert standing.to_xcom() == decision
 
 
 def test_a_try_after_the_answer_returns_it_and_asks_nobody(release: Release) -> None:
-    decision = release.answer(release.ask(), release.form["options"][0], by="approver")
+    decision = release.approve(release.ask())
     release.form = {}
 
     again = release.task("approve").execute(context_of(release.task("approve")))
@@ -117,10 +150,75 @@ def test_whoever_may_not_answer_is_asked_around(release: Release) -> None:
     parked = release.ask()
 
     with pytest.raises(TaskAwaitingInput) as again:
-        release.answer(parked, release.form["options"][0], by="stranger")
+        release.answer(parked, "Reject", by="stranger", reason="no")
 
-    assert again.value.kwargs == parked.kwargs
-    assert release.answer(again.value, release.form["options"][0], by="approver")["decided_by"] == "approver"
+    assert (again.value.kwargs or {})["question"] == (parked.kwargs or {})["question"]
+    assert release.approve(again.value)["decided_by"] == "approver"
+
+
+def test_an_approval_that_came_past_the_guard_fails_the_task_and_names_the_cause(release: Release) -> None:
+    parked = release.ask()
+
+    with pytest.raises(AirflowFailException, match="the API server that took it does not run this package's plugin"):
+        release.answer(parked, release.form["options"][0], by="approver")
+
+    assert release.ledger().decision_for(release.model, "test", parked.kwargs["question"]["ask"]["digest"]) is None  # type: ignore[index]
+
+
+def test_an_answer_that_the_ledger_holds_otherwise_blocks_the_release(release: Release) -> None:
+    parked = release.ask()
+    release.vote(parked, by="approver")
+
+    with pytest.raises(AirflowFailException, match="the answers contradict each other"):
+        release.answer(parked, "Reject", by="approver", reason="changed my mind")
+    with pytest.raises(AirflowFailException, match="is blocked"):
+        release.task("approve").execute(context_of(release.task("approve")))
+
+
+def test_two_people_are_asked_where_two_have_to_approve(ready: Callable[..., Release]) -> None:
+    release = ready((TERMS, "approvers: [ada, bob, cid], count: 2}"))
+    parked = release.ask()
+
+    release.vote(parked, by="ada")
+    with pytest.raises(TaskAwaitingInput) as again:
+        release.answer(parked, release.form["options"][0], by="ada")
+    decision = release.approve(again.value, by="bob")
+
+    assert [(one.kwargs or {})["posting"]["number"] for one in (parked, again.value)] == [1, 2]
+    assert decision["approved_by"] == ["ada", "bob"]
+
+
+def test_a_try_after_the_first_of_two_answers_asks_for_the_second(ready: Callable[..., Release]) -> None:
+    release = ready((TERMS, "approvers: [ada, bob], count: 2}"))
+    release.vote(release.ask(), by="ada")
+
+    parked = release.ask()
+
+    assert "Approved so far by 1 of 2: ada." in release.form["body"]
+    assert release.approve(parked, by="bob")["approved_by"] == ["ada", "bob"]
+
+
+def test_a_showing_says_which_task_shows_it_and_who_triggered_it(release: Release) -> None:
+    parked = release.ask()
+
+    posting = release.ledger().posting_at(f"{release.model}_release", "manual__1", "approve", -1)
+
+    assert posting is not None
+    assert posting.to_xcom() == (parked.kwargs or {})["posting"]
+    assert (posting.number, posting.author) == (1, "engineer")
+
+
+def test_the_last_committer_of_the_pipeline_file_cannot_approve(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {f"{release.model}.yaml": ("Approver",)}
+    monkeypatch.setattr("ml_lifecycle.backends.git.committers_of", lambda file: known[file.name])
+
+    parked = release.ask()
+
+    assert "Approver committed the pipeline file last" in release.form["body"]
+    with pytest.raises(ApprovalRefusedError, match="approver committed the pipeline file last"):
+        release.vote(parked, by="approver")
 
 
 def test_a_time_out_is_never_an_approval(release: Release) -> None:
@@ -134,6 +232,14 @@ def test_a_time_out_is_never_an_approval(release: Release) -> None:
         release.answer(parked, release.form["options"][0], by=None)
 
 
+def test_a_time_out_uses_a_decision_that_was_signed_outside(release: Release) -> None:
+    parked = release.ask()
+    ask_id, at = (parked.kwargs or {})["posting"]["ask_id"], datetime.now(timezone.utc)
+    release.ledger().vote(Vote(ask_id=ask_id, outcome="approve", person="approver", channel="signed", at=at))
+
+    assert release.answer(parked, "", by=None)["decided_by"] == "approver"
+
+
 def test_an_option_of_another_question_is_refused(release: Release) -> None:
     parked = release.ask()
 
@@ -142,12 +248,12 @@ def test_an_option_of_another_question_is_refused(release: Release) -> None:
 
 
 def test_an_approved_version_is_deployed_and_then_asked_about_no_more(release: Release) -> None:
-    decision = release.answer(release.ask(), release.form["options"][0], by="approver")
+    parked = release.ask()
     deploy = release.task("deploy")
-    deploy.decision = decision
+    deploy.decision = release.approve(parked)
     context = context_of(deploy)
 
-    deployment = deploy.execute(context)
+    deployment = deployed(deploy, context, parked, answered=release.form["options"][0])
 
     assert deployment["champion"]["version"] == 1
     (event,) = context["outlet_events"]._dict.values()
@@ -157,11 +263,12 @@ def test_an_approved_version_is_deployed_and_then_asked_about_no_more(release: R
 
 
 def test_a_rejected_version_is_not_deployed_and_the_reason_is_given(release: Release) -> None:
+    parked = release.ask()
     deploy = release.task("deploy")
-    deploy.decision = release.answer(release.ask(), "Reject", by="approver", reason="too few rows")
+    deploy.decision = release.answer(parked, "Reject", by="approver", reason="too few rows")
 
     with pytest.raises(AirflowSkipException, match="rejected by approver: too few rows"):
-        deploy.execute(context_of(deploy))
+        deployed(deploy, context_of(deploy), parked, answered="Reject")
 
     assert release.ledger().head(release.model, "test") is None
 

@@ -13,7 +13,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException, TaskDeferred
 
-from ml_lifecycle.core.contracts import Ask, Decision, Verdict
+from ml_lifecycle.core.contracts import Ask, Verdict, Vote
 from ml_lifecycle.core.errors import LifecycleError, ServiceUnavailableError
 from ml_lifecycle.hooks.tools import tools_for
 from ml_lifecycle.sensors import data as sensors_data
@@ -173,23 +173,60 @@ def test_a_version_sensor_waits_for_one_thing(dag: DAG, version: str | None, ali
         sensor.execute(context_of(sensor))
 
 
-def decide(sensor: ApprovalSensor, outcome: str) -> None:
+def decide(sensor: ApprovalSensor, outcome: str, *, age: timedelta = timedelta(0), **changes: Any) -> Ask:
     """Somebody answers, somewhere."""
     tools = tools_for(context_of(sensor))
-    at = datetime.now(timezone.utc)
-    ask = Ask(
-        model=sensor.model,
-        environment="test",
-        version=1,
-        digest=sensor.digest,
-        dataset_fingerprint="b" * 64,
-        metrics_digest="c" * 64,
-        gate_verdict=Verdict.PASS,
-        policy_digest="d" * 64,
-        epoch=0,
-    )
-    tools.ledger.ask(ask, requested_by=None, at=at, expires_at=None)
-    tools.ledger.decide(Decision(ask=ask, outcome=outcome, decided_by="approver", reason="why", decided_at=at))
+    at = datetime.now(timezone.utc) - age
+    known: dict[str, Any] = {
+        "model": sensor.model,
+        "environment": "test",
+        "version": 1,
+        "digest": sensor.digest,
+        "dataset_fingerprint": "b" * 64,
+        "metrics_digest": "c" * 64,
+        "gate_verdict": Verdict.PASS,
+        "policy_digest": "d" * 64,
+        "epoch": 0,
+    }
+    ask = Ask(**{**known, **changes})
+    tools.ledger.ask(ask, requested_by=None, at=at, expires_at=at + timedelta(hours=1))
+    vote = {"outcome": outcome, "person": "approver", "channel": "signed", "reason": "why"}
+    tools.ledger.vote(Vote(ask_id=ask.ask_id, at=at, **vote))
+    return ask
+
+
+def waits(sensor: ApprovalSensor) -> bool:
+    """Whether it goes on waiting."""
+    with pytest.raises(TaskDeferred):
+        sensor.execute(context_of(sensor))
+    return True
+
+
+def test_an_approval_that_expired_or_was_blocked_is_waited_past(dag: DAG) -> None:
+    expired = ApprovalSensor(task_id="expired", model="lapsed", digest="3" * 64)
+    decide(expired, "approve", age=timedelta(hours=3))
+    blocked = ApprovalSensor(task_id="blocked", model="disputed", digest="3" * 64)
+    ask = decide(blocked, "approve")
+    tools_for(context_of(blocked)).ledger.block(ask.ask_id, why="they differ", at=datetime.now(timezone.utc))
+
+    assert waits(expired)
+    assert waits(blocked)
+    decide(expired, "approve", renewal=1)
+    assert expired.execute(context_of(expired))["ask"]["renewal"] == 1
+
+
+def test_a_decision_about_another_version_or_kind_is_waited_past(dag: DAG) -> None:
+    def sensor(name: str, **wanted: Any) -> ApprovalSensor:
+        return ApprovalSensor(task_id=name, model="sorted", digest="4" * 64, **wanted)
+
+    first, second, data = sensor("first", version="1"), sensor("second", version=2), sensor("data", kind="dataset")
+    decide(first, "approve")
+
+    assert first.execute(context_of(first))["ask"]["version"] == 1
+    assert waits(second)
+    assert waits(data)
+    decide(data, "approve", kind="dataset", version=0)
+    assert data.execute(context_of(data))["ask"]["kind"] == "dataset"
 
 
 def test_a_decision_is_found_whichever_way_it_came(dag: DAG) -> None:

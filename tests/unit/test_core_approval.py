@@ -14,6 +14,7 @@ from ml_lifecycle.core.approval import (
     cell,
     is_escalated,
     may_answer,
+    not_in_force,
     number,
     option_means,
     outcome_of,
@@ -28,6 +29,7 @@ from ml_lifecycle.core.contracts import (
     ChampionResult,
     Columns,
     DatasetRef,
+    Decision,
     Difference,
     Evaluation,
     GateCheck,
@@ -310,6 +312,29 @@ def test_policys_approval_needs_no_second_person() -> None:
 )
 def test_policy_decides_only_on_a_pass_and_only_where_it_may(required: Any, verdict: Verdict, expected: bool) -> None:  # noqa: FBT001  # a table
     assert policy_decides(required, verdict) is expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "blocked", "late", "why"),
+    [
+        ("approve", "", False, ""),
+        ("approve", "", True, "the approval by ada expired at 2026-03-01 12:00 UTC"),
+        ("reject", "", True, ""),
+        ("approve", "ada and bob differ", False, "the question was blocked: ada and bob differ"),
+        ("reject", "ada and bob differ", False, "the question was blocked: ada and bob differ"),
+    ],
+)
+def test_an_approval_runs_out_a_rejection_does_not_and_a_contradiction_takes_both(
+    outcome: Outcome,
+    blocked: str,
+    late: bool,  # noqa: FBT001  # a table
+    why: str,
+) -> None:
+    decision = Decision(ask=ask(), outcome=outcome, decided_by="ada", decided_at=NOON, expires_at=NOON)
+
+    at = NOON + timedelta(microseconds=1) if late else NOON
+
+    assert not_in_force(decision, blocked=blocked, at=at) == why
 
 
 # --- What an approver reads ------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ OPEN_RELEASES = 16
 def release_dag(pipeline: Pipeline) -> DAG:
     """Ask, and deploy what was approved."""
     model = pipeline.model
-    approval = plain(pipeline.approval)
+    approval, terms = plain(pipeline.approval), pipeline.approval.terms.to_xcom()
     with _dag(pipeline) as dag:
         request = resolve_task(pipeline, "release").output
         decision = ApproveModelOperator(
@@ -29,8 +29,9 @@ def release_dag(pipeline: Pipeline) -> DAG:
             model=model,
             request=request,
             required=approval["required"],
-            approvers=approval["approvers"],
+            **terms,
             expires_after=approval["expires_after"],
+            contact=pipeline.contact,
         ).output
         DeployModelOperator(
             task_id="deploy",
@@ -59,8 +60,9 @@ def _dag(pipeline: Pipeline) -> DAG:
     return stream_dag(
         pipeline,
         "release",
-        does=f"Asks whether a candidate may serve, and makes it serve. {who}; whoever asked for the training cannot. "
-        "It runs for each registered candidate, and by hand.",
+        does=f"Asks whether a candidate may serve, and makes it serve. {who}; whoever asked for the training, "
+        "triggered the release or committed the pipeline file last cannot approve. It runs for each registered "
+        "candidate, and by hand.",
         schedule=[candidate_asset(pipeline.model)],
         params={"version": version, "reason": text_field("Reason", "Why this release is asked for.")},
         max_active_runs=OPEN_RELEASES,

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from ml_lifecycle.core.approval import REJECT
+from ml_lifecycle.core.approval import REJECT, not_in_force
 from ml_lifecycle.core.errors import ServiceUnavailableError
 from ml_lifecycle.sensors.base import LifecycleSensor, tools_of_probe
 from ml_lifecycle.triggers import Status
@@ -19,29 +19,46 @@ if TYPE_CHECKING:
 
 
 class ApprovalSensor(LifecycleSensor):
-    """Wait until a decision about exactly this digest stands in the ledger, whichever way it came; returns it.
+    """Wait until a decision about exactly this digest is in force, whichever way it came; returns it.
+
+    An approval that has expired is waited past, as is one that contradicting answers took every right from.
 
     :param model: Name of the registered model.
-    :param digest: Digest of the version that was asked about.
+    :param digest: Digest of the version that was asked about; of a dataset, its fingerprint.
+    :param version: Only a decision about this version; left out, about any version that holds these bytes.
+    :param kind: ``model`` or ``dataset``.
     :param on_reject: What a rejection does: ``skip`` the task, ``fail`` it, or ``return`` the decision.
     """
 
-    template_fields: Sequence[str] = ("digest",)
+    template_fields: Sequence[str] = ("digest", "version")
     probe = "ml_lifecycle.sensors.approval:look_at_decision"
 
-    def __init__(self, *, model: str, digest: str, on_reject: str = "skip", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        model: str,
+        digest: str,
+        version: int | str | None = None,
+        kind: str = "model",
+        on_reject: str = "skip",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.model = model
         self.digest = digest
+        self.version = version
+        self.kind = kind
         self.on_reject = on_reject
 
     def waits_for(self) -> str:
-        """The model and its digest."""
-        return f"a decision about {self.model} {self.digest[:12]}"
+        """What is decided about."""
+        version = "" if self.version is None else f" version {self.version}"
+        return f"a decision about the {self.kind} of {self.model}{version} {self.digest[:12]}"
 
     def arguments(self, context: Context) -> Mapping[str, Any]:  # noqa: ARG002  # each sensor gets it
-        """The model and its digest."""
-        return {"model": self.model, "digest": self.digest}
+        """What is decided about."""
+        version = None if self.version is None else int(self.version)
+        return {"model": self.model, "digest": self.digest, "version": version, "kind": self.kind}
 
     def finished(self, value: Any) -> Any:
         """The decision, unless it is a rejection that ends here."""
@@ -51,12 +68,19 @@ class ApprovalSensor(LifecycleSensor):
         raise AirflowFailException(text) if self.on_reject == "fail" else AirflowSkipException(text)
 
 
-def look_at_decision(*, project: str, run: str, model: str, digest: str) -> Status:
+def look_at_decision(
+    *, project: str, run: str, model: str, digest: str, version: int | None = None, kind: str = "model"
+) -> Status:
     """Whether somebody decided; returns the decision."""
     tools = tools_of_probe(project, run)
     decision = tools.ledger.decision_for(model, tools.environment, digest)
     if decision is None:
         return Status(ready=False, seen="nobody has decided yet")
+    asked = tools.ledger.asked(decision.ask.ask_id)
+    if why := not_in_force(decision, blocked=asked.blocked if asked else "", at=tools.clock()):
+        return Status(ready=False, seen=why)
+    if decision.ask.kind != kind or version not in (None, decision.ask.version):
+        return Status(ready=False, seen=f"decided was about the {decision.ask.kind} version {decision.ask.version}")
     return Status(ready=True, seen=f"{decision.outcome} by {decision.decided_by}", value=decision.to_xcom())
 
 

@@ -115,21 +115,21 @@ def pose(job: ApprovalJob, tools: Tools) -> Question | None:
 
 
 def settle(
-    question: Question, posting: Posting, answer: Answer | None, tools: Tools, *, grace_s: float = GUARD_GRACE_S
+    question: Question, posting: Posting, answer: Answer | None, tools: Tools, *, grace_s: float | None = None
 ) -> Decision | None:
     """What an answer came to; ``None`` where others still have to answer.
 
     An approval counts if the guard of Airflow's API server wrote it into the ledger, a rejection whichever way it came.
 
     :param answer: ``None`` where nobody answered in time.
-    :param grace_s: How long the guard's vote is waited for.
+    :param grace_s: How long the guard's vote is waited for; ``None`` for :data:`GUARD_GRACE_S`.
     :raises ApprovalRefusedError: somebody rejected it who may not answer; the question stays open.
     :raises NoDecisionError: the answers contradict each other.
     :raises LedgerError: nobody answered and no decision stands, an approval came past the guard, or the answer is not
         the one that the ledger holds.
     """
     if answer is not None:
-        _hold_against_ledger(question, posting, answer, tools, grace_s)
+        _hold_against_ledger(question, posting, answer, tools, GUARD_GRACE_S if grace_s is None else grace_s)
     as_asked(question.ask, tools)
     decision = tools.ledger.decision(question.ask.ask_id)
     if decision is None and answer is None:

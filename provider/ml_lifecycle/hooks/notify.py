@@ -1,0 +1,186 @@
+"""Telling people that a question waits for them, by whichever notifiers the deployment configures.
+
+Whatever goes wrong with a notifier is logged and goes no further: the question stands, and so does its deadline.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from threading import Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, cast
+from urllib.parse import quote
+
+from airflow.sdk import conf
+
+from ml_lifecycle.core import approval
+from ml_lifecycle.hooks.settings import SECTION, read_settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.bases.notifier import BaseNotifier
+
+    from ml_lifecycle.backends.ledger.base import Asked
+    from ml_lifecycle.core.contracts import Posting
+
+PATIENCE_S = 10.0
+"""How long the notifiers of one question may take together; they run on behind it, and are waited for no more."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a notifier's templates find under ``ml_lifecycle``."""
+
+    event: Literal["posed", "escalated"]
+    subject: str
+    """The question in one line."""
+    message: str
+    """All of it in a few lines of plain text."""
+    kind: str
+    model: str
+    version: int
+    digest: str
+    environment: str
+    url: str
+    """Where the question is answered."""
+    approvers: tuple[str, ...]
+    """Who may answer at this moment; empty for anyone who may edit the run."""
+    count: int
+    contact: str
+    """Where people reach the model's team."""
+
+
+def notify_posed(
+    context: Context, asked: Asked, posting: Posting, *, subject: str, contact: str = "", notifiers: Sequence[Any] = ()
+) -> None:
+    """Tell the approvers that a question waits.
+
+    :param notifiers: Beside those of ``[ml_lifecycle] notifiers``.
+    """
+    people = asked.ask.terms.approvers
+    _tell(context, _notice("posed", asked, posting, people, subject=subject, contact=contact), notifiers)
+
+
+def notify_escalated(
+    context: Context,
+    asked: Asked,
+    posting: Posting,
+    *,
+    subject: str = "",
+    contact: str = "",
+    notifiers: Sequence[Any] = (),
+) -> None:
+    """Tell the second list of people that the question waits for them too."""
+    shown = subject or f"{asked.ask.model} version {asked.ask.version} in {asked.ask.environment} waits for an answer"
+    people = asked.ask.terms.escalate_to
+    _tell(context, _notice("escalated", asked, posting, people, subject=shown, contact=contact), notifiers)
+
+
+def question_address(posting: Posting) -> str:
+    """Where a browser finds the question; an empty text where the deployment does not say its own address."""
+    base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
+    dag, run, task = (quote(part, safe="") for part in (posting.dag_id, posting.run_id, posting.task_id))
+    mapped = f"/mapped/{posting.map_index}" if posting.map_index >= 0 else ""
+    return f"{base}/dags/{dag}/runs/{run}/tasks/{task}{mapped}/required_actions" if base else ""
+
+
+def _notice(
+    event: Literal["posed", "escalated"],
+    asked: Asked,
+    posting: Posting,
+    people: Sequence[str],
+    *,
+    subject: str,
+    contact: str,
+) -> Notice:
+    ask, url = asked.ask, question_address(posting)
+    who = ", ".join(people) or "anyone who may edit the run"
+    lines = [subject, f"Who may answer{' too' if event == 'escalated' else ''}: {who}"]
+    lines += [f"It takes {ask.terms.count} different people"] if ask.terms.count > 1 else []
+    lines += [f"Answer before {asked.expires_at:%Y-%m-%d %H:%M} UTC"] if asked.expires_at else []
+    lines += [f"Answer here: {url}"] if url else []
+    lines += [f"The model's team: {contact}"] if contact else []
+    return Notice(
+        event=event,
+        subject=subject,
+        message="\n".join(lines),
+        kind=ask.kind,
+        model=ask.model,
+        version=ask.version,
+        digest=approval.short(ask.digest),
+        environment=ask.environment,
+        url=url,
+        approvers=tuple(people),
+        count=ask.terms.count,
+        contact=contact,
+    )
+
+
+# --- Sending ---------------------------------------------------------------------------------------------------------
+
+
+def _tell(context: Context, notice: Notice, more: Sequence[Any]) -> None:
+    threads = [
+        Thread(target=_send, args=(notifier, context, notice), daemon=True, name=_name(notifier))
+        for notifier in (*_configured(), *more)
+    ]
+    for thread in threads:
+        thread.start()
+    until = monotonic() + PATIENCE_S
+    for thread in threads:
+        thread.join(max(until - monotonic(), 0))
+        if thread.is_alive():
+            _log.warning(
+                "%s takes longer than %g s; the question is asked without waiting for it", thread.name, PATIENCE_S
+            )
+
+
+def _send(notifier: BaseNotifier, context: Context, notice: Notice) -> None:
+    try:
+        # Rendering writes into the notifier and the context: neither is the caller's.
+        own = cast("Context", {**context, "ml_lifecycle": asdict(notice)})
+        copy.copy(notifier)(own)
+    except BaseException as error:  # noqa: BLE001  # nothing that a notifier raises may reach the question
+        _log.warning("%s could not tell anybody: %s: %s", _name(notifier), type(error).__name__, error)
+
+
+def _configured() -> list[BaseNotifier]:
+    """Those that the deployment names and that can be made; what cannot is logged."""
+    text = read_settings().notifiers
+    try:
+        named = json.loads(text or "[]")
+    except ValueError as error:
+        _log.warning("[%s] notifiers is not JSON (%s): nobody is told", SECTION, error)
+        return []
+    return [made for one in (named if isinstance(named, list) else [named]) if (made := _made(one)) is not None]
+
+
+def _made(one: Any) -> BaseNotifier | None:
+    try:
+        return _notifier(one)
+    except Exception as error:  # noqa: BLE001  # a notifier's own code
+        _log.warning("[%s] notifiers: %s: %s; it tells nobody", SECTION, type(error).__name__, error)
+        return None
+
+
+def _notifier(one: Any) -> BaseNotifier:
+    from airflow.sdk.bases.notifier import BaseNotifier
+
+    if not isinstance(one, Mapping) or not isinstance(one.get("class"), str):
+        raise TypeError('each is written as {"class": "package.module.Notifier", "kwargs": {...}}')
+    module, _, name = one["class"].rpartition(".")
+    kind = getattr(import_module(module), name)
+    if not (isinstance(kind, type) and issubclass(kind, BaseNotifier)):
+        raise TypeError(f"{one['class']} is no notifier of Airflow")
+    return kind(**one.get("kwargs", {}))
+
+
+def _name(notifier: object) -> str:
+    return type(notifier).__name__
