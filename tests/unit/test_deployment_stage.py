@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ml_lifecycle.backends import deployment
 from ml_lifecycle.backends.deployment.alias import AliasTarget
 from ml_lifecycle.backends.ledger.base import Ledger
 from ml_lifecycle.backends.tracking.base import Registry
-from ml_lifecycle.core.contracts import ModelVersion, Move, RunRequest
+from ml_lifecycle.core.contracts import Ask, ModelVersion, Move, Posting, RunRequest, Verdict, Vote
 from ml_lifecycle.core.errors import (
     DigestMismatchError,
     LedgerError,
@@ -22,10 +23,19 @@ from ml_lifecycle.core.errors import (
     ServiceRefusedError,
     ServiceUnavailableError,
     StaleEpochError,
+    TargetRefusedError,
     UnknownBackendError,
 )
-from ml_lifecycle.stages.deployment import RollbackJob, deploy, roll_back
+from ml_lifecycle.stages.deployment import (
+    DeploymentJob,
+    DrillJob,
+    RollbackJob,
+    deploy,
+    rehearse_rollback,
+    roll_back,
+)
 from ml_lifecycle.stages.runner import Tools, record, run
+from tests.fakes import small_model
 from tests.fakes.champions import NOON, at, decided, registered, released
 
 
@@ -468,6 +478,282 @@ def test_an_old_rollback_is_not_repeated_after_a_newer_release(noon: Tools, tmp_
         roll_back(back(), noon)
 
     assert champion(noon) == 3
+
+
+def test_a_rolled_back_digest_comes_back_only_under_a_new_approval(noon: Tools, tmp_path: Path) -> None:
+    released(noon, tmp_path, 1)
+    old = released(noon, tmp_path, 2)
+    roll_back(back(), at(noon, 1))
+    version = _version_of(noon, 2)
+
+    with pytest.raises(NoDecisionError, match="was rolled back at epoch 3"):
+        deploy(old, at(noon, 2))
+    anew = deploy(decided(at(noon, 3), version), at(noon, 4))
+
+    assert anew is not None
+    assert (anew.champion.version, anew.champion.epoch, champion(noon)) == (2, 4, 2)
+
+
+def test_a_rollback_restores_where_the_previous_champion_served(noon: Tools, tmp_path: Path) -> None:
+    released(noon, tmp_path, 1)
+    second = decided(noon, registered(noon, tmp_path, 2))
+    assert deploy(second.model_copy(update={"target": {"backend": "alias", "alias": "live"}}), noon) is not None
+    assert (champion(noon), noon.registry.alias("flights", "live")) == (1, 2)
+
+    result = roll_back(back().model_copy(update={"target": {"backend": "alias", "alias": "live"}}), noon)
+
+    assert result.champion.target == {"backend": "alias", "alias": "champion"}
+    # Nothing goes on with what was rolled back.
+    assert (champion(noon), noon.registry.alias("flights", "live")) == (1, 1)
+
+
+def test_a_move_that_names_no_target_is_rolled_back_to_the_present_one(noon: Tools, tmp_path: Path) -> None:
+    for number in (1, 2):
+        job = decided(noon, registered(noon, tmp_path, number))
+        noon.ledger.release(_version_of(noon, number), job.decision, moved_by="ada", at=NOON)
+
+    roll_back(back().model_copy(update={"target": {"backend": "alias", "alias": "live"}}), noon)
+
+    assert (champion(noon), noon.registry.alias("flights", "live")) == (None, 1)
+
+
+# --- What gives no right ---------------------------------------------------------------------------------------------
+
+
+def refusals(tools: Tools) -> list[tuple[str, str]]:
+    return [(row["action"], row["detail"]) for row in tools.ledger.audit("flights") if "refused" in row["action"]]
+
+
+def test_a_gate_that_was_loosened_after_the_approval_gives_no_right(noon: Tools, tmp_path: Path) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1)).model_copy(update={"policy_digest": "0" * 64})
+
+    with pytest.raises(NoDecisionError, match="the gate was changed after it was approved: the policy digest is 0000"):
+        deploy(job, noon)
+
+    assert (champion(noon), noon.ledger.moves("flights", "test")) == (None, ())
+    ((action, why),) = refusals(noon)
+    assert action == "release refused"
+    assert "evaluate again where the gate changed" in why
+
+
+def test_a_gate_that_is_what_it_was_gives_the_right(noon: Tools, tmp_path: Path) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1)).model_copy(update={"policy_digest": "f" * 64})
+
+    assert deploy(job, noon) is not None
+
+
+def test_a_sandbox_neither_deploys_nor_rolls_back(noon: Tools, tmp_path: Path) -> None:
+    sandbox = replace(noon, environment="sandbox")
+    job = decided(sandbox, registered(sandbox, tmp_path, 1))
+
+    with pytest.raises(TargetRefusedError, match="'sandbox' deploys nothing"):
+        deploy(job, sandbox)
+    with pytest.raises(TargetRefusedError, match="rolls nothing back"):
+        roll_back(back(requester="olga"), sandbox)
+
+    assert champion(noon) is None
+    assert [action for action, _ in refusals(noon)] == ["release refused", "rollback refused"]
+    assert noon.ledger.audit("flights")[-1]["actor"] == "olga"
+
+
+def test_a_blocked_approval_gives_no_right_and_leaves_a_trace(noon: Tools, tmp_path: Path) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1))
+    noon.ledger.block(job.decision.ask.ask_id, why="two answers contradict each other", at=NOON)
+
+    with pytest.raises(NoDecisionError, match="two answers contradict each other"):
+        deploy(job, noon)
+
+    assert champion(noon) is None
+    assert refusals(noon)[-1][0] == "release refused"
+
+
+def test_an_approval_that_is_blocked_while_it_is_carried_out_ends_before_the_target(
+    noon: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1))
+    real = noon.ledger.record_deployment
+
+    def blocked_after_intent(move: Move, state: str, **kwargs: Any) -> None:
+        real(move, state, **kwargs)
+        noon.ledger.block(job.decision.ask.ask_id, why="late news", at=NOON)
+
+    monkeypatch.setattr(noon.ledger, "record_deployment", blocked_after_intent)
+    with pytest.raises(NoDecisionError, match="late news"):
+        deploy(job, noon)
+
+    assert (champion(noon), states(noon, 1)) == (None, ("intent",))
+
+
+def shown_and_approved(tools: Tools, version: ModelVersion) -> DeploymentJob:
+    """The version, asked about in Airflow and approved there by Ada."""
+    fields = version.model_dump(include={"version", "digest", "dataset_fingerprint", "metrics_digest", "policy_digest"})
+    ask = Ask(model="flights", environment="test", gate_verdict=version.gate_verdict, epoch=0, **fields)
+    tools.ledger.ask(ask, requested_by=None, at=NOON, expires_at=None)
+    place = {"dag_id": "flights_release", "run_id": "r", "task_id": "approve", "ti_id": "try-1"}
+    shown = tools.ledger.post(Posting(ask_id=ask.ask_id, model="flights", environment="test", **place), at=NOON)
+    decision = tools.ledger.vote(
+        Vote(ask_id=ask.ask_id, outcome="approve", person="ada", channel="airflow", posting=shown.number, at=NOON)
+    )
+    assert decision is not None
+    return DeploymentJob(request=RunRequest(model="flights", stream="release", run_id="release/1"), decision=decision)
+
+
+def test_a_rejection_that_only_airflow_knows_blocks_the_approval_for_ever(noon: Tools, tmp_path: Path) -> None:
+    job = shown_and_approved(noon, registered(noon, tmp_path, 1))
+    told = replace(noon, answers=lambda posting: {"try-1": "Reject"}.get(posting.ti_id))
+
+    with pytest.raises(NoDecisionError, match="Airflow records 'Reject' for showing 1, and the ledger an approval"):
+        deploy(job, told)
+    with pytest.raises(NoDecisionError, match="Airflow records 'Reject'"):
+        deploy(job, noon)
+
+    assert (champion(noon), noon.ledger.moves("flights", "test")) == (None, ())
+
+
+@pytest.mark.parametrize("recorded", ["Approve", None, "Approve 00000000"])
+def test_an_answer_that_agrees_or_is_gone_changes_nothing(noon: Tools, tmp_path: Path, recorded: str | None) -> None:
+    version = registered(noon, tmp_path, 1)
+    job = shown_and_approved(noon, version)
+    option = f"Approve {version.digest[:8]}" if recorded == "Approve" else recorded
+
+    assert deploy(job, replace(noon, answers=lambda _posting: option)) is not None
+    assert champion(noon) == 1
+
+
+def test_bytes_that_are_swapped_between_the_move_and_the_target_are_not_deployed(
+    noon: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1))
+    real = noon.ledger.release
+
+    def swapped(*args: Any, **kwargs: Any) -> Move:
+        (stored,) = (tmp_path / "tracking").rglob("package.json")
+        stored.write_text("swapped")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(noon.ledger, "release", swapped)
+    with pytest.raises(DigestMismatchError):
+        deploy(job, noon)
+
+    assert champion(noon) is None
+    assert refusals(noon)[-1][0] == "release refused"
+
+
+# --- Late writers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_writer_that_passed_the_fence_before_a_rollback_is_undone(
+    noon: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry compares nothing when it writes: the ledger is looked at again afterwards."""
+    released(noon, tmp_path, 1)
+    job = decided(noon, registered(noon, tmp_path, 2))
+    noon.ledger.release(_version_of(noon, 2), job.decision, moved_by="ada", at=NOON)
+    real = noon.registry.set_alias
+
+    def late(name: str, alias: str, version: int) -> None:
+        monkeypatch.setattr(noon.registry, "set_alias", real)
+        roll_back(back(), noon)
+        real(name, alias, version)
+
+    monkeypatch.setattr(noon.registry, "set_alias", late)
+    with pytest.raises(StaleEpochError):
+        deploy(job, noon)
+
+    assert champion(noon) == 1
+    assert AliasTarget().epoch("flights", "test", noon.registry) == 3
+
+
+# --- Drills ----------------------------------------------------------------------------------------------------------
+
+
+def drill(**changes: Any) -> DrillJob:
+    return DrillJob(request=RunRequest(model="flights", stream="drill", run_id="drill/1"), **changes)
+
+
+@pytest.fixture
+def loading(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Which versions were loaded: the packages of these tests hold no model."""
+    loaded: list[int] = []
+    monkeypatch.setattr("ml_lifecycle.stages.deployment.load_champion", lambda move, _tools: loaded.append(move.version))
+    return loaded
+
+
+@pytest.mark.parametrize("releases", [0, 1])
+def test_a_drill_with_nothing_to_go_back_to_says_that_nothing_is_known(
+    noon: Tools, tmp_path: Path, releases: int
+) -> None:
+    for number in range(1, releases + 1):
+        released(noon, tmp_path, number)
+
+    report = rehearse_rollback(drill(), noon)
+
+    assert (report.verdict, report.to_version, report.seconds) == (Verdict.INCONCLUSIVE, None, None)
+    assert report.detail == "there is no earlier champion to go back to"
+
+
+def test_a_drill_loads_what_would_come_back_and_moves_nothing(noon: Tools, tmp_path: Path, loading: list[int]) -> None:
+    for number in (1, 2):
+        released(noon, tmp_path, number)
+    rows = len(noon.ledger.audit("flights"))
+
+    report = rehearse_rollback(drill(), noon)
+
+    assert (report.verdict, report.from_version, report.to_version) == (Verdict.PASS, 2, 1)
+    assert (report.epoch, report.seconds, report.within_s) == (2, 0.0, 300.0)
+    assert loading == [1]
+    assert (champion(noon), noon.registry.alias("flights", "champion-drill")) == (2, None)
+    assert len(noon.ledger.audit("flights")) == rows
+
+
+@pytest.mark.parametrize(("took", "verdict"), [(300, Verdict.PASS), (301, Verdict.FAIL)])
+def test_a_drill_that_takes_too_long_fails(
+    noon: Tools, tmp_path: Path, loading: list[int], took: int, verdict: Verdict
+) -> None:
+    for number in (1, 2):
+        released(noon, tmp_path, number)
+    ticks = iter((NOON, NOON + timedelta(seconds=took)))
+
+    report = rehearse_rollback(drill(), replace(noon, clock=lambda: next(ticks)))
+
+    assert (report.verdict, report.seconds) == (verdict, took)
+    assert ("301.0 s" in report.detail) == (verdict is Verdict.FAIL)
+
+
+def test_a_drill_says_why_a_rollback_would_not_work(noon: Tools, tmp_path: Path) -> None:
+    for number in (1, 2):
+        released(noon, tmp_path, number)
+
+    report = rehearse_rollback(drill(), noon)
+
+    # Its training is not on record, so it could not be loaded.
+    assert report.verdict is Verdict.FAIL
+    assert "the ledger holds no training of the champion's digest" in report.detail
+    assert report.seconds is None
+
+
+def test_a_drill_on_a_real_model_loads_it_and_leaves_no_alias(tools: Tools, tmp_path: Path) -> None:
+    own = small_model.with_project(tools, tmp_path / "project")
+    for seed in (1, 2):
+        small_model.released(own, small_model.trained(own, seed=seed))
+
+    report = rehearse_rollback(drill(), own)
+
+    assert (report.verdict, report.from_version, report.to_version, report.detail) == (Verdict.PASS, 2, 1, "")
+    assert own.registry.alias("flights", "champion-drill") is None
+
+
+def test_a_drill_finds_feature_code_that_changed_since(tools: Tools, tmp_path: Path) -> None:
+    own = small_model.with_project(tools, tmp_path / "project")
+    for seed in (1, 2):
+        small_model.released(own, small_model.trained(own, seed=seed))
+    code = tmp_path / "project" / "crew" / "features.py"
+    code.write_text(code.read_text().replace("temp", "heat"))
+
+    report = rehearse_rollback(drill(), own)
+
+    assert report.verdict is Verdict.FAIL
+    assert "the feature code crew.features:build" in report.detail
 
 
 # --- Targets by name -------------------------------------------------------------------------------------------------
