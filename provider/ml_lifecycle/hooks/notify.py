@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timezone
 from importlib import import_module
 from threading import Thread
 from time import monotonic
@@ -104,7 +105,9 @@ def _notice(
     who = ", ".join(people) or "anyone who may edit the run"
     lines = [subject, f"Who may answer{' too' if event == 'escalated' else ''}: {who}"]
     lines += [f"It takes {ask.terms.count} different people"] if ask.terms.count > 1 else []
-    lines += [f"Answer before {asked.expires_at:%Y-%m-%d %H:%M} UTC"] if asked.expires_at else []
+    lines += (
+        [f"Answer before {asked.expires_at.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"] if asked.expires_at else []
+    )
     lines += [f"Answer here: {url}"] if url else []
     lines += [f"The model's team: {contact}"] if contact else []
     return Notice(
