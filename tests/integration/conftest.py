@@ -10,6 +10,7 @@ from trial import Trial, names, pipeline_text
 
 PLAIN = 40
 """Models that any test may take with :meth:`trial.Trial.model`."""
+CHECKED = "{suite: crew/suite.json, approval: {approvers: [approver, second], expires_after: 1h}}"
 SPECIAL = {
     "twice": pipeline_text("twice", approval="{required: always, approvers: [approver, second], count: 2}"),
     "brief": pipeline_text("brief", approval="{required: always, approvers: [approver], expires_after: 20s}"),
@@ -18,6 +19,7 @@ SPECIAL = {
     "boxed": pipeline_text("boxed"),
     "besieged": pipeline_text("besieged"),
     "handmade": pipeline_text("handmade"),
+    "checked": pipeline_text("checked", more=f"validation: {CHECKED}\n"),
 }
 """Models that one test each is about."""
 BOXED = """\

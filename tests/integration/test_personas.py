@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import requests
+
+from trial import Trial
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "guides" / "personas.md"
@@ -22,14 +23,9 @@ PERSONAS = {
     "platform admin": "admin",
 }
 """The user who plays each persona."""
-ASKED, IDLE = "delays", "idle"
-"""A model whose release is asked about, and one whose DAGs are paused: what is triggered there does not run."""
 TIMEOUT_S = 30
 
 pytestmark = pytest.mark.integration
-
-if TYPE_CHECKING:
-    from trial import Trial
 
 
 @dataclass(frozen=True)
@@ -37,6 +33,10 @@ class Scene:
     """A running Airflow in which a release waits for its answer."""
 
     trial: Trial
+    asked: str
+    """The model whose release is asked about."""
+    idle: str
+    """A model whose DAGs are paused: what is triggered there does not run."""
     question: dict[str, Any]
 
     @property
@@ -50,41 +50,33 @@ class Scene:
 
     def waiting_run(self) -> str:
         """A run that does not start."""
-        return str(self.trial.by("admin").trigger(f"{IDLE}_release"))
+        return str(self.trial.by("admin").trigger(f"{self.idle}_release"))
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """Airflow with the five personas; the engineer has asked for a training and its release."""
-    sys.path.insert(0, str(REPOSITORY / "scripts"))
-    from trial import Trial, pipeline_text
-
-    trial = Trial(tmp_path_factory.mktemp("personas"), {name: pipeline_text(name) for name in (ASKED, IDLE)})
-    try:
-        trial.start()
-        for stream in ("train", "release", "rollback"):
-            trial.by("admin").call("PATCH", f"dags/{IDLE}_{stream}", json={"is_paused": True})
-        report = trial.deployment.data_root / "reports" / "validation" / ASKED / "1" / "index.html"
-        report.parent.mkdir(parents=True)
-        report.write_text("<p>all is well</p>")
-        connection = {"connection_id": "team_store", "conn_type": "http", "host": "store", "password": "hidden-word"}
-        trial.by("admin").call("POST", "connections", json=connection)
-        trial.candidate(ASKED, requester="engineer")
-        yield Scene(trial, trial.ask(ASKED, by="engineer"))
-    finally:
-        trial.stop()
-        sys.path.remove(str(REPOSITORY / "scripts"))
+def scene(trial: Trial) -> Scene:
+    """The engineer has asked for a training and its release; another model's DAGs are paused."""
+    asked, idle = trial.model(), trial.model()
+    for stream in ("train", "release", "rollback"):
+        trial.by("admin").call("PATCH", f"dags/{idle}_{stream}", json={"is_paused": True})
+    report = trial.deployment.data_root / "reports" / "validation" / asked / "1" / "index.html"
+    report.parent.mkdir(parents=True)
+    report.write_text("<p>all is well</p>")
+    connection = {"connection_id": "team_store", "conn_type": "http", "host": "store", "password": "hidden-word"}
+    trial.by("admin").call("POST", "connections", json=connection)
+    trial.candidate(asked, requester="engineer")
+    return Scene(trial, asked, idle, trial.ask(asked, by="engineer"))
 
 
 # --- The calls -------------------------------------------------------------------------------------------------------
 
 
 def see_runs(scene: Scene, person: str) -> requests.Response:
-    return scene.send(person, "GET", f"dags/{ASKED}_release/dagRuns/{scene.release}/taskInstances/resolve/logs/1")
+    return scene.send(person, "GET", f"dags/{scene.asked}_release/dagRuns/{scene.release}/taskInstances/resolve/logs/1")
 
 
 def see_questions(scene: Scene, person: str) -> requests.Response:
-    found = scene.send(person, "GET", f"dags/{ASKED}_release/dagRuns/~/hitlDetails")
+    found = scene.send(person, "GET", f"dags/{scene.asked}_release/dagRuns/~/hitlDetails")
     assert not found.ok or found.json()["total_entries"] == 1
     return found
 
@@ -96,7 +88,7 @@ def read_a_report(scene: Scene, person: str) -> requests.Response:
 
 def trigger(stream: str) -> Callable[[Scene, str], requests.Response]:
     def call(scene: Scene, person: str) -> requests.Response:
-        return scene.send(person, "POST", f"dags/{IDLE}_{stream}/dagRuns", json={"logical_date": None})
+        return scene.send(person, "POST", f"dags/{scene.idle}_{stream}/dagRuns", json={"logical_date": None})
 
     return call
 
@@ -106,23 +98,23 @@ def approve(scene: Scene, person: str) -> requests.Response:
 
 
 def mark_success(scene: Scene, person: str) -> requests.Response:
-    path = f"dags/{IDLE}_release/dagRuns/{scene.waiting_run()}/taskInstances/approve"
+    path = f"dags/{scene.idle}_release/dagRuns/{scene.waiting_run()}/taskInstances/approve"
     return scene.send(person, "PATCH", path, json={"new_state": "success"})
 
 
 def edit_a_value(scene: Scene, person: str) -> requests.Response:
-    path = f"dags/{ASKED}_release/dagRuns/{scene.release}/taskInstances/resolve/xcomEntries/return_value"
+    path = f"dags/{scene.asked}_release/dagRuns/{scene.release}/taskInstances/resolve/xcomEntries/return_value"
     value = scene.send("admin", "GET", path, params={"deserialize": "true"}).json()["value"]
     return scene.send(person, "PATCH", path, json={"value": value, "map_index": -1})
 
 
 def pause(scene: Scene, person: str) -> requests.Response:
-    return scene.send(person, "PATCH", f"dags/{IDLE}_train", json={"is_paused": True})
+    return scene.send(person, "PATCH", f"dags/{scene.idle}_train", json={"is_paused": True})
 
 
 def emit_an_event(scene: Scene, person: str) -> requests.Response:
-    assets = scene.send("admin", "GET", "assets", params={"dag_ids": f"{IDLE}_release"}).json()["assets"]
-    body = {"asset_id": assets[0]["id"], "extra": {"model": IDLE, "version": 99}}
+    assets = scene.send("admin", "GET", "assets", params={"dag_ids": f"{scene.idle}_release"}).json()["assets"]
+    body = {"asset_id": assets[0]["id"], "extra": {"model": scene.idle, "version": 99}}
     return scene.send(person, "POST", "assets/events", json=body)
 
 
@@ -160,7 +152,7 @@ CALLS: dict[str, Callable[[Scene, str], requests.Response]] = {
 
 
 def report_url(scene: Scene) -> str:
-    report = f"ml-lifecycle/reports/{ASKED}_train/validation/{ASKED}/1/index.html"
+    report = f"ml-lifecycle/reports/{scene.asked}_train/validation/{scene.asked}/1/index.html"
     return f"{scene.trial.deployment.airflow_url}/{report}"
 
 
@@ -193,7 +185,7 @@ def test_the_page_names_every_call_and_every_persona() -> None:
 
 @pytest.mark.parametrize(("what", "persona", "expected"), list(cases()))
 def test_a_persona_may_do_what_the_page_says(scene: Scene, what: str, persona: str, expected: str) -> None:
-    before = scene.trial.refusals(ASKED).count("\n")
+    before = scene.trial.refusals(scene.asked).count("\n")
 
     reply = CALLS[what](scene, PERSONAS[persona])
 
@@ -201,7 +193,7 @@ def test_a_persona_may_do_what_the_page_says(scene: Scene, what: str, persona: s
         assert reply.ok, reply.text
         return
     assert reply.status_code == 403, reply.text
-    by_us = scene.trial.refusals(ASKED).count("\n") > before or "may not answer" in reply.text
+    by_us = scene.trial.refusals(scene.asked).count("\n") > before or "may not answer" in reply.text
     assert by_us == (expected == "refused"), reply.text
 
 
@@ -220,15 +212,17 @@ def test_nobody_reads_a_report_without_signing_in(scene: Scene) -> None:
 def test_only_the_approvers_answer_made_a_champion(scene: Scene) -> None:
     trial = scene.trial
 
-    assert trial.ended(f"{ASKED}_release", scene.release) == "success", trial.logs(f"{ASKED}_release", scene.release)
-    decision = trial.ledger.decision_for(ASKED, "dev", trial.ledger.moves(ASKED, "dev")[-1].digest)
+    assert trial.ended(f"{scene.asked}_release", scene.release) == "success", trial.logs(
+        f"{scene.asked}_release", scene.release
+    )
+    decision = trial.ledger.decision_for(scene.asked, "dev", trial.ledger.moves(scene.asked, "dev")[-1].digest)
     assert decision is not None
     assert decision.approved_by == ("approver",)
-    assert trial.champion(IDLE) is None
+    assert trial.champion(scene.idle) is None
 
 
 def test_the_audit_names_everybody_who_was_refused_with_the_reason(scene: Scene) -> None:
-    refusals = scene.trial.refusals(ASKED).splitlines()
+    refusals = scene.trial.refusals(scene.asked).splitlines()
 
     assert sorted(line.split(" ", 1)[0] for line in refusals) == ["admin", "engineer", "operator"]
     assert all("may not answer" in line for line in refusals)

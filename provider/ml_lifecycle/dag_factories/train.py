@@ -16,6 +16,7 @@ from ml_lifecycle.dag_factories.base import (
     stream_dag,
     text_field,
 )
+from ml_lifecycle.operators.approval import ApproveDatasetOperator
 from ml_lifecycle.operators.assets import retrain_asset
 from ml_lifecycle.operators.data import SnapshotDatasetOperator
 from ml_lifecycle.operators.evaluation import EvaluateModelOperator, EvaluationGateOperator, RegisterModelOperator
@@ -30,7 +31,7 @@ JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
 def train_dag(pipeline: Pipeline) -> DAG:
-    """Snapshot, validate, train, evaluate, judge, register."""
+    """Snapshot, validate, let people look at the data, train, evaluate, judge, register."""
     data, training, model = pipeline.data, pipeline.training, pipeline.model
     sources = [data.source, *([data.labels] if data.labels else ()), *data.related.values()]
     with _dag(pipeline) as dag:
@@ -58,7 +59,8 @@ def train_dag(pipeline: Pipeline) -> DAG:
             task_id="train",
             model=model,
             request=request,
-            dataset=dataset if validated is None else validated,
+            dataset=_approved(pipeline, request, dataset if validated is None else validated),
+            data_approval=_data_policy(pipeline),
             features=training.features,
             estimator=training.estimator,
             hyperparameters=training.values,
@@ -80,6 +82,27 @@ def train_dag(pipeline: Pipeline) -> DAG:
         ).output
         RegisterModelOperator(task_id="register", model=model, request=request, decision=decision, validation=validated)
     return dag
+
+
+def _approved(pipeline: Pipeline, request: Any, checked: Any) -> Any:
+    """The data, behind a question about it where the pipeline has one."""
+    policy = _data_policy(pipeline)
+    if policy is None:
+        return checked
+    return ApproveDatasetOperator(
+        task_id="approve_data",
+        model=pipeline.model,
+        request=request,
+        dataset=checked,
+        policy=policy,
+        expires_after=plain(pipeline.validation)["approval"]["expires_after"],
+        contact=pipeline.contact,
+    ).output
+
+
+def _data_policy(pipeline: Pipeline) -> dict[str, Any] | None:
+    approval = pipeline.validation.approval if pipeline.validation is not None else None
+    return None if approval is None else approval.policy.to_xcom()
 
 
 def _dag(pipeline: Pipeline) -> DAG:
