@@ -92,20 +92,28 @@ def test_a_champion_whose_file_is_gone_is_an_orphan(
 
     found = told(capsys)
     assert code == 1
-    assert found["delays"]["champion"] == 3
+    assert found["delays"]["champions"] == {"dev": 3}
     assert found["delays"]["orphaned"] == ""
-    assert found["fares"]["champion"] is None
-    assert found["forgotten"]["orphaned"] == "version 3 serves, but no file describes it"
+    assert found["fares"]["champions"] == {}
+    assert found["forgotten"]["orphaned"] == "version 3 serves in dev, but no file describes it"
 
 
-def test_a_champion_of_another_environment_is_not_looked_at(
+def test_champions_of_all_environments_count_unless_one_is_named(
     dags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    released(url, "delays")
     released(url, "forgotten", environment="prod")
 
-    assert main(["owners", str(dags), "--ledger", url]) == 0
-    assert main(["owners", str(dags), "--ledger", url, "--environment", "prod"]) == 1
+    assert main(["owners", str(dags), "--ledger", url]) == 1
+    assert "delays: flights <flights@example.com>, risk high, version 3 serves in dev\n" in capsys.readouterr().out
+    assert main(["owners", str(dags), "--ledger", url, "--environment", "dev"]) == 0
+    assert main(["owners", str(dags), "--ledger", url, "--environment", "prd"]) == 2
+
+
+def test_looking_at_a_ledger_makes_none(dags: Path, tmp_path: Path) -> None:
+    assert main(["owners", str(dags), "--ledger", f"sqlite:///{tmp_path / 'absent.db'}"]) == 2
+    assert not (tmp_path / "absent.db").exists()
 
 
 def test_an_owner_that_nobody_knows_leaves_the_model_orphaned(

@@ -6,10 +6,11 @@ import argparse
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml_lifecycle.commands.ledgers import opened, places
 from ml_lifecycle.core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ class Owned:
     contact: str = ""
     risk: str = ""
     file: str = ""
-    champion: int | None = None
-    """The version that serves; ``None`` where none does, or no ledger was looked at."""
+    champions: Mapping[str, int] = field(default_factory=dict)
+    """The version that serves, by environment; empty where none does, or no ledger was looked at."""
     orphaned: str = ""
     """Why nobody answers for it; empty where somebody does."""
 
@@ -41,7 +42,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("owners", help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="folder that holds pipeline files")
     parser.add_argument("--ledger", metavar="URL", help="also look for champions whose pipeline file is gone")
-    parser.add_argument("--environment", default="dev", help="whose champions (default: dev)")
+    parser.add_argument(
+        "--environment", metavar="NAME", help="only champions of this environment (default: of all that the ledger has)"
+    )
     parser.add_argument("--known", type=Path, metavar="FILE", help="the owners that there are, one a line")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(command=owners)
@@ -64,19 +67,19 @@ def owners(options: argparse.Namespace) -> int:
 
 
 def owned(
-    pipelines: Mapping[str, Pipeline], champions: Mapping[str, int], known: frozenset[str] | None
+    pipelines: Mapping[str, Pipeline], champions: Mapping[str, Mapping[str, int]], known: frozenset[str] | None
 ) -> Iterator[Owned]:
     """Every model by name: those that a file describes, and those that serve without one.
 
     :param pipelines: By the file that describes it.
-    :param champions: The version that serves, by model.
+    :param champions: The versions that serve, by model and environment.
     :param known: The owners that there are; ``None``: every owner counts.
     """
     described = {pipeline.model: (file, pipeline) for file, pipeline in pipelines.items()}
     for model in sorted({*described, *champions}):
-        champion = champions.get(model)
+        serving = champions.get(model, {})
         if model not in described:
-            yield Owned(model, champion=champion, orphaned=f"version {champion} serves, but no file describes it")
+            yield Owned(model, champions=serving, orphaned=f"{_serving(serving)}, but no file describes it")
             continue
         file, pipeline = described[model]
         stranger = known is not None and pipeline.owner not in known
@@ -86,7 +89,7 @@ def owned(
             contact=pipeline.contact,
             risk=pipeline.risk,
             file=file,
-            champion=champion,
+            champions=serving,
             orphaned=f"its owner {pipeline.owner!r} is not among the known ones" if stranger else "",
         )
 
@@ -116,12 +119,14 @@ def _pipeline_files(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def _champions(url: str, environment: str) -> dict[str, int]:
-    from ml_lifecycle.backends.ledger.sql import SqlLedger
-
-    ledger = SqlLedger(url)
-    heads = {model: ledger.head(model, environment) for model in ledger.models(environment)}
-    return {model: head.version for model, head in heads.items() if head is not None}
+def _champions(url: str, environment: str | None) -> dict[str, dict[str, int]]:
+    ledger = opened(url)
+    found: dict[str, dict[str, int]] = {}
+    for model, place in places(ledger, environment=environment):
+        head = ledger.head(model, place)
+        if head is not None:
+            found.setdefault(model, {})[place] = head.version
+    return found
 
 
 def _known_owners(file: Path) -> frozenset[str]:
@@ -136,6 +141,10 @@ def _known_owners(file: Path) -> frozenset[str]:
 
 
 def _line(one: Owned) -> str:
-    serves = "" if one.champion is None else f", version {one.champion} serves"
+    serves = f", {_serving(one.champions)}" if one.champions else ""
     who = f"{one.owner} <{one.contact}>, risk {one.risk}{serves}" if one.owner else "nobody"
     return f"{one.model}: {who}" + (f"; ORPHAN: {one.orphaned}" if one.orphaned else "")
+
+
+def _serving(champions: Mapping[str, int]) -> str:
+    return ", ".join(f"version {version} serves in {place}" for place, version in champions.items())
