@@ -675,7 +675,11 @@ def drill(**changes: Any) -> DrillJob:
 def loading(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Which versions were loaded: the packages of these tests hold no model."""
     loaded: list[int] = []
-    monkeypatch.setattr("ml_lifecycle.stages.deployment.load_champion", lambda move, _tools: loaded.append(move.version))
+
+    def load(move: Move, _tools: Tools) -> None:
+        loaded.append(move.version)
+
+    monkeypatch.setattr("ml_lifecycle.stages.deployment.load_champion", load)
     return loaded
 
 
