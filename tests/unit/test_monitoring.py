@@ -18,7 +18,6 @@ from ml_lifecycle.backends.monitoring.evidently import EvidentlyDetector
 from ml_lifecycle.core.contracts import (
     Ask,
     Columns,
-    Decision,
     DropRule,
     ModelVersion,
     RunRequest,
@@ -27,6 +26,7 @@ from ml_lifecycle.core.contracts import (
     Source,
     TrainedModel,
     Verdict,
+    Vote,
 )
 from ml_lifecycle.core.errors import (
     ChampionError,
@@ -232,7 +232,9 @@ def release(trained: TrainedModel, tools: Tools, version: int = 1, at: datetime 
     tools.ledger.record_result(tools.environment, "train/1", "register", registered, model="trips", at=at)
     ask = question(registered, tools, epoch=head.epoch if head else 0)
     tools.ledger.ask(ask, requested_by=None, at=at, expires_at=None)
-    decision = tools.ledger.decide(Decision(ask=ask, outcome="approve", decided_by="approver", decided_at=at))
+    signed = Vote(ask_id=ask.ask_id, outcome="approve", person="approver", channel="signed", at=at)
+    decision = tools.ledger.vote(signed)
+    assert decision is not None
     tools.ledger.release(registered, decision, moved_by="release/1", at=at)
 
 
