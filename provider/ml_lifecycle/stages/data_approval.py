@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 from ml_lifecycle.backends.ledger.base import Asked
+from ml_lifecycle.backends.signing.answers import verify_signed_votes
 from ml_lifecycle.core.approval import approve_label
 from ml_lifecycle.core.contracts import Ask, Contract, DatasetRef, Decision, RunRequest, TrainedModel, ValidationReport
 from ml_lifecycle.core.data_approval import (
@@ -19,7 +20,7 @@ from ml_lifecycle.core.data_approval import (
     policy_decides,
     subject,
 )
-from ml_lifecycle.core.errors import NoDecisionError
+from ml_lifecycle.core.errors import NoDecisionError, SignatureError
 from ml_lifecycle.stages.approval import Question, as_asked, let_policy_decide, next_ask, told_of_any
 from ml_lifecycle.stages.runner import Tools
 
@@ -126,4 +127,10 @@ def _why_not(decision: Decision | None, wanted: Ask, tools: Tools) -> str:
     asked = tools.ledger.asked(decision.ask.ask_id)
     if asked is not None and asked.blocked:
         return f"the question was blocked: {asked.blocked}"
+    keys = tools.approver_keys()
+    if keys is not None:
+        try:
+            verify_signed_votes(decision, tools.ledger.votes(decision.ask.ask_id), keys)
+        except SignatureError as error:
+            return str(error)
     return objection(decision, wanted, tools.clock())
