@@ -192,3 +192,19 @@ def test_a_huge_envelope_and_a_flood_of_signatures_are_refused(key: SigningKey) 
 
 def test_the_payload_can_be_looked_at_before_the_key_is_known(key: SigningKey) -> None:
     assert unverified_payload(seal(HELLO, KIND, key), KIND, where="here") == HELLO
+
+
+@pytest.mark.parametrize("put", ["A", "\x00", '"', "\u00e9"])
+def test_whatever_single_character_is_changed_the_payload_stays_or_is_refused(key: SigningKey, put: str) -> None:
+    envelope = seal(HELLO, KIND, key)
+
+    for place in range(len(envelope)):
+        mutant = envelope[:place] + put + envelope[place + 1 :]
+        try:
+            found = opened(mutant, key.public)
+        except (RequestError, SignatureError):
+            continue
+        # Only the hint at the key and the line's end are not signed.
+        assert found == HELLO
+        content = json.loads(mutant)
+        assert (content["payload"], content["payloadType"]) == ("aGVsbG8gd29ybGQ=", KIND)
