@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ml_lifecycle import __version__
-from ml_lifecycle.commands import decide, doctor, keygen, owners, status, verify
+from ml_lifecycle.commands import audit, decide, doctor, keygen, ledger, owners, status, verify
 from ml_lifecycle.core.errors import DataError, LifecycleError, PipelineError, RequestError
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_file_commands(commands)
     _add_training_commands(commands)
     _add_model_commands(commands)
+    audit.add_parser(commands)
+    ledger.add_parser(commands)
     decide.add_parser(commands)
     keygen.add_parser(commands)
     owners.add_parser(commands)

@@ -164,20 +164,29 @@ class Database:
 
     # --- The first use -----------------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
-        """Bring the tables to this package's version, and refuse those of a newer one; once per process is enough."""
-        if self._prepared:
-            return
+    def prepare(self) -> tuple[int | None, int]:
+        """Bring the tables to this package's version, and refuse those of a newer one.
+
+        :returns: The versions before and after; ``None`` where there were no tables.
+        """
         from sqlalchemy.exc import IntegrityError
 
+        newest = _newest_version()
         if self._is_sqlite:
             self._prepare_file(Path(str(self._url.database)))
-        if self._look(self._version) != _newest_version():
+        before = self._look(self._version)
+        if before != newest:
             try:
                 self._transact(self._upgrade, "schema")
             except IntegrityError as error:
                 raise LedgerError(f"the tables cannot be made: {self._safe(error)}", where=self.where) from None
         self._prepared = True
+        return before, newest
+
+    def _prepare(self) -> None:
+        """Once per process is enough."""
+        if not self._prepared:
+            self.prepare()
 
     def _look(self, work: Callable[[Transaction], Result]) -> Result:
         with self._translated(), self._engine.connect() as connection:

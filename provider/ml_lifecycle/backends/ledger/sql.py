@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, TypeVar, cast
 
 from ml_lifecycle.backends.ledger import chain
@@ -34,6 +34,10 @@ class SqlLedger(Ledger):
     def __init__(self, url: str) -> None:
         self._database = Database(url)
 
+    def upgrade(self) -> tuple[int | None, int]:
+        """Bring the tables to this package's version, as the first use does; returns the versions before and after."""
+        return self._database.prepare()
+
     # --- What was measured -------------------------------------------------------------------------------------------
 
     def record_result(
@@ -51,7 +55,7 @@ class SqlLedger(Ledger):
 
         def work(tx: Transaction) -> str:
             if tx.row("stage_results", **key) is None:
-                row = {**key, "content": _canonical(content), "at": _text(at)}
+                row = {**key, "content": _canonical(content), "at": chain.text_of(at)}
                 _add(tx, "stage_results", row, by=PIPELINE, action="result", subject=f"{stage} of {run}")
             return key["digest"]
 
@@ -113,8 +117,8 @@ class SqlLedger(Ledger):
                 "epoch": ask.epoch,
                 "content": _canonical(ask.to_xcom()),
                 "requested_by": requested_by,
-                "at": _text(at),
-                "expires_at": _text(expires_at) if expires_at else None,
+                "at": chain.text_of(at),
+                "expires_at": chain.text_of(expires_at) if expires_at else None,
                 "excluded": _canonical(excluded) if excluded else None,
             }
             _add(tx, "asks", row, by=requested_by or PIPELINE, action="ask", subject=_named(ask), detail=ask.ask_id)
@@ -145,7 +149,7 @@ class SqlLedger(Ledger):
                     "model": model,
                     "environment": environment,
                     "superseded_by": newest.ask_id,
-                    "at": _text(at),
+                    "at": chain.text_of(at),
                 }
                 _add(tx, "superseded_asks", row, by=PIPELINE, action="supersede", subject=_named(ask))
             return tuple(older)
@@ -170,7 +174,7 @@ class SqlLedger(Ledger):
 
         def work(tx: Transaction) -> None:
             if tx.row("blocked_asks", ask_id=ask_id) is None:
-                row = {**_scope(ask, ask_id), "why": why, "at": _text(at)}
+                row = {**_scope(ask, ask_id), "why": why, "at": chain.text_of(at)}
                 _add(tx, "blocked_asks", row, by=PIPELINE, action="block", subject=_named(ask), detail=why)
 
         self._database.write(work, lock=ask.model)
@@ -201,7 +205,7 @@ class SqlLedger(Ledger):
                 "turn": here["turn"] + 1 if here else 1,
                 "ti_id": posting.ti_id,
                 "author": posting.author,
-                "at": _text(at),
+                "at": chain.text_of(at),
             }
             where = f"posting {row['number']} by {posting.task_id} of {posting.dag_id}/{posting.run_id}"
             _add(tx, "postings", row, by=PIPELINE, action="post", subject=_named(ask), detail=where)
@@ -325,7 +329,7 @@ class SqlLedger(Ledger):
                 "rollback_key": None,
                 "moved_by": moved_by,
                 "reason": standing.reason,
-                "at": _text(at),
+                "at": chain.text_of(at),
                 "target": _canonical(dict(target)) if target else None,
             }
             return _add_move(tx, row)
@@ -370,7 +374,7 @@ class SqlLedger(Ledger):
                 "rollback_key": key,
                 "moved_by": moved_by,
                 "reason": reason,
-                "at": _text(at),
+                "at": chain.text_of(at),
                 "target": _canonical(back.target) if back.target else None,
             }
             return _add_move(tx, row)
@@ -402,7 +406,7 @@ class SqlLedger(Ledger):
                     way_out="carry out only moves that the ledger returned",
                 )
             if tx.row("deployment_steps", **key, state=state) is None:
-                row = {**key, "state": state, "detail": _canonical(dict(detail or {})), "at": _text(at)}
+                row = {**key, "state": state, "detail": _canonical(dict(detail or {})), "at": chain.text_of(at)}
                 subject = f"{move.model} version {move.version} at epoch {move.epoch} in {move.environment}"
                 _add(tx, "deployment_steps", row, by=move.moved_by, action="deployment", subject=subject, detail=state)
 
@@ -490,7 +494,7 @@ class _Attempt:
         row = {
             "model": self.model,
             "environment": self.environment,
-            "at": _text(self.at),
+            "at": chain.text_of(self.at),
             "actor": self.by,
             "action": f"{self.action} refused",
             "subject": self.subject,
@@ -580,7 +584,8 @@ def _closings(tx: Transaction, vote: Vote, asked: Asked) -> Iterator[str]:
         yield f"the question was blocked: {asked.blocked}"
     decision = _decision(tx, vote.ask_id)
     if decision is not None:
-        yield f"the question is decided: {decision.outcome} by {decision.decided_by} at {_text(decision.decided_at)}"
+        at = decision.decided_at.isoformat(timespec="seconds")
+        yield f"the question is decided: {decision.outcome} by {decision.decided_by} at {at}"
     if asked.superseded:
         yield "the question was superseded by a newer one: answer the newest"
     if vote.posting is not None:
@@ -611,7 +616,7 @@ def _add_vote(tx: Transaction, vote: Vote, ask: Ask) -> None:
         "posting": vote.posting,
         "reason": vote.reason,
         "signature": vote.signature,
-        "at": _text(vote.at),
+        "at": chain.text_of(vote.at),
     }
     detail = f"{_said(vote.outcome, vote.reason)} ({vote.channel})"
     _add(tx, "votes", row, by=vote.person, action="vote", subject=_named(ask), detail=detail)
@@ -643,8 +648,8 @@ def _add_decision(tx: Transaction, decision: Decision, ask_id: str) -> None:
         "decided_by": decision.decided_by,
         "requested_by": decision.requested_by,
         "reason": decision.reason,
-        "at": _text(decision.decided_at),
-        "expires_at": _text(decision.expires_at) if decision.expires_at else None,
+        "at": chain.text_of(decision.decided_at),
+        "expires_at": chain.text_of(decision.expires_at) if decision.expires_at else None,
         "approved_by": _canonical(decision.approved_by) if decision.approved_by else None,
     }
     detail = _said(decision.outcome, decision.reason)
@@ -791,13 +796,6 @@ def _named(ask: Ask) -> str:
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _text(at: datetime) -> str:
-    """UTC in a form of fixed width, so that later is greater."""
-    if at.tzinfo is None:
-        raise LedgerError(f"the time {at.isoformat()} names no time zone", way_out="hand in an aware datetime")
-    return at.astimezone(timezone.utc).isoformat(timespec="microseconds")
 
 
 def _time(text: str) -> datetime:
