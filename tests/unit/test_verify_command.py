@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from ml_lifecycle.__main__ import main
-from ml_lifecycle.backends.ledger.base import Ledger
 from ml_lifecycle.backends.signing import dsse
 from ml_lifecycle.backends.signing.answers import sign_answer
 from ml_lifecycle.backends.signing.keys import generated
@@ -36,16 +35,11 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copyfile(folder / "site/data" / told.uri, folder / "1.dsse.json")
     tools.tracking.download(deployed.champion.uri, folder / "model")
     shutil.copytree(folder / "site/data/datasets/one", folder / "data")
-    write_audit(folder / "audit.jsonl", tools.ledger)
+    main(["audit", "export", "--ledger", f"sqlite:///{folder / 'site/ledger.db'}", "-o", str(folder / "audit.jsonl")])
     (folder / "release.pub").write_text(f"release {KEY.public.text}\n")
     (folder / "other.pub").write_text(f"other {OTHER.public.text}\n")
     (folder / "keys.json").write_text(json.dumps({"ada": ADA.public.text, "bob": BOB.public.text}))
     return folder
-
-
-def write_audit(path: Path, ledger: Ledger) -> None:
-    rows = [{**row, "at": row["at"].isoformat(timespec="microseconds")} for row in ledger.audit()]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.fixture

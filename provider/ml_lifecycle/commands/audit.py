@@ -146,7 +146,7 @@ def _verify(options: argparse.Namespace) -> int:
         raise RequestError("one of FILE and --ledger is needed", where="audit verify", way_out="name exactly one")
     kept = _kept(options)
     if options.file is not None:
-        bundle, ledger = _read(options.file), None
+        bundle, ledger = read_export(options.file), None
     else:
         ledger = opened(options.ledger)
         bundle = _of_ledger(ledger)
@@ -170,7 +170,7 @@ def _kept(options: argparse.Namespace) -> list[tuple[str, Head]]:
             raise RequestError(f"{text!r} names no row", where="--head", way_out="write MODEL=SEQ:DIGEST")
         kept.append((found[1], Head(int(found[2]), found[3])))
     if options.against is not None:
-        earlier = _read(options.against)
+        earlier = read_export(options.against)
         for model in sorted({*earlier.rows, *earlier.heads}):
             one = _finding(model, earlier, [], None)
             if one.problem:
@@ -218,7 +218,11 @@ def _of_ledger(ledger: Ledger) -> Bundle:
     return bundle
 
 
-def _read(path: Path) -> Bundle:
+def read_export(path: Path) -> Bundle:
+    """What ``audit export`` wrote, its form checked and nothing else.
+
+    :raises RequestError: the file holds something else.
+    """
     bundle = Bundle()
     try:
         with path.open(encoding="utf-8") as file:

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml_lifecycle.commands.audit import read_export
 from ml_lifecycle.core.errors import DataError, LedgerError, LifecycleError, RequestError, SignatureError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 HOLDS, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 64
 MOST_BYTES = 8 * 1024 * 1024
 """Of a signed file."""
-MOST_AUDIT_BYTES = 1024 * 1024 * 1024
 
 _EXAMPLES = """\
 what a release published, and the answer of an approver:
@@ -207,28 +207,12 @@ def _check_of_audit(told: Statement, path: Path) -> Check:
     from ml_lifecycle.core.provenance import differences_of_audit
 
     what = f"{path} says the same of question, answers, decision and move, and its chain is whole"
-    rows = [row for row in read_audit(path) if row.get("model") == told.predicate.move.model]
+    rows = read_export(path).rows.get(told.predicate.move.model, [])
     try:
         checked = list(chain.checked(rows))
-    except (LedgerError, KeyError) as error:
+    except LedgerError as error:
         return Check(what, (str(error),))
     return Check(what, differences_of_audit(told, checked))
-
-
-def read_audit(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of an audit that was exported, one JSON object a line.
-
-    :raises RequestError: a line is none.
-    """
-    from ml_lifecycle.backends.signing.keys import parse_json, read_text
-
-    for number, line in enumerate(read_text(path, most=MOST_AUDIT_BYTES).splitlines(), start=1):
-        row = parse_json(line, where=f"{path}:{number}")
-        if not isinstance(row, dict):
-            raise RequestError(
-                "this is no row of an audit", where=f"{path}:{number}", way_out="hand in what `audit export` wrote"
-            )
-        yield row
 
 
 def _check_of_environment(environment: str, options: argparse.Namespace) -> Iterator[Check]:
