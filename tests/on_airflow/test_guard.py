@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -465,6 +467,20 @@ def test_the_questions_of_others_are_answered_as_ever(client: Any, ledger: Ledge
 
     assert reply.status_code == 200
     assert form.record() == ("scheduled", ["Approve"])
+
+
+def test_no_other_process_than_the_api_server_imports_the_guard() -> None:
+    program = (
+        "import sys; from ml_lifecycle.plugin import MlLifecyclePlugin as plugin;"
+        "assert len(plugin.fastapi_root_middlewares) == 1;"
+        "print([m for m in ('ml_lifecycle.guard', 'ml_lifecycle.backends', 'fastapi') if m in sys.modules])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 # --- When the ledger is away -----------------------------------------------------------------------------------------
