@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 export AIRFLOW_PORT MLFLOW_PORT DEMO_HOME
 
-.PHONY: help setup demo up down land test lint format bench bench-parse reference lock build clean
+.PHONY: help setup demo up down land test lint format bench bench-parse soak reference lock build clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ format: $(READY) ## Format the code
 
 bench: $(READY) ## Measure the lifecycle beside a bare script with stock libraries
 	@$(BIN)/python scripts/bench_lifecycle.py
+
+soak: $(READY) ## Live through hundreds of releases, questions, races and kills
+	@$(BIN)/python scripts/soak.py $(SOAK_ARGS)
 
 bench-parse: $(READY) ## Measure what parsing a DAG file costs
 	@$(BIN)/python scripts/bench_parse.py

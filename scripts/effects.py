@@ -65,7 +65,7 @@ def arm(dag_id: str | None, task_id: str | None) -> None:
     from ml_lifecycle.operators import approval, deployment
 
     effects = _Effects(Path(os.environ[FOLDER]), f"{dag_id}.{task_id}")
-    _watch(Database, "write", effects, lambda work: f"ledger: {work.__qualname__.split('.')[1]}")
+    _watch(Database, "write", effects, lambda work: f"ledger: {work.__qualname__.split('.<locals>')[0]}")
     for name in ("tag_version", "tag_model", "set_alias", "remove_alias"):
         _watch(MlflowTracking, name, effects, lambda *_, name=name: f"MLflow: {name}")
     from airflow.providers.standard.operators import hitl

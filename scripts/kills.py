@@ -7,7 +7,7 @@ as a zombie that sleeps until the next try has ended, and goes on with its effec
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -77,9 +77,9 @@ class Shooting:
             extra_environment={**SETTINGS, effects.FOLDER: str(self.plans)},
         )
 
-    def start(self) -> None:
+    def start(self, say: Callable[[str], None] = lambda _: None) -> None:
         """Start everything."""
-        self.trial.start()
+        self.trial.start(say)
 
     def stop(self) -> None:
         """End every process."""

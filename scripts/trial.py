@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -412,6 +412,6 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def names(prefix: str, number: int) -> Iterable[str]:
+def names(prefix: str, number: int) -> list[str]:
     """``a01``, ``a02`` and so on."""
     return [f"{prefix}{one:02d}" for one in range(1, number + 1)]
