@@ -138,8 +138,9 @@ _OPTIONS = {
         "10",
     ),
     "notifiers": _option(
-        "Who is told that a question waits for an answer: a JSON list of Airflow notifiers. Their templates find the "
-        "question under ml_lifecycle: subject, message, model, version, digest, environment, url, approvers, contact.",
+        "Who is told that a question waits for an answer, that a task failed for good, or that monitoring alerts: a "
+        "JSON list of Airflow notifiers. Their templates find it under ml_lifecycle: event (posed, escalated, failed, "
+        "alert), subject, message, model, version, digest, environment, url, approvers, owner, contact.",
         "string",
         "",
         '[{"class": "airflow.providers.slack.notifications.slack.SlackNotifier", '

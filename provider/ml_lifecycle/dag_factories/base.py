@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 
 from ml_lifecycle.core.contracts import Stream
 from ml_lifecycle.core.data import EXAMPLES
+from ml_lifecycle.hooks.notify import alert_owner
 from ml_lifecycle.operators.request import ResolveRequestOperator
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def stream_dag(
         max_active_runs=max_active_runs,
         default_args={
             "owner": pipeline.owner,
+            "on_failure_callback": partial(alert_owner, model=pipeline.model, contact=pipeline.contact),
             "retries": 2,
             "retry_delay": timedelta(seconds=10),
             "retry_exponential_backoff": 2.0,

@@ -80,6 +80,7 @@ def monitor_dag(pipeline: Pipeline) -> DAG:
             on_drift=monitoring.on_drift,
             cooldown=limits["cooldown"],
             stop_after=limits["stop_after"],
+            contact=pipeline.contact,
             # The cooldown holds only if no two runs ask at the same moment.
             max_active_tis_per_dag=1,
         )

@@ -1,4 +1,4 @@
-"""Telling people that a question waits for them, by whichever notifiers the deployment configures.
+"""Telling people that a question waits for them or that something failed, by the deployment's notifiers.
 
 Whatever goes wrong with a notifier is logged and goes no further: the question stands, and so does its deadline.
 """
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote
 
 from airflow.sdk import conf
+from airflow.sdk.exceptions import AirflowFailException
 
 from ml_lifecycle.core import approval
+from ml_lifecycle.core.errors import LifecycleError
 from ml_lifecycle.hooks.settings import SECTION, read_settings
 
 if TYPE_CHECKING:
@@ -39,23 +41,26 @@ _log = logging.getLogger(__name__)
 class Notice:
     """What a notifier's templates find under ``ml_lifecycle``."""
 
-    event: Literal["posed", "escalated"]
+    event: Literal["posed", "escalated", "failed", "alert"]
+    """``failed`` and ``alert`` ask nothing: what only a question has is empty there."""
     subject: str
-    """The question in one line."""
+    """What it is about in one line."""
     message: str
     """All of it in a few lines of plain text."""
-    kind: str
     model: str
-    version: int
-    digest: str
     environment: str
     url: str
-    """Where the question is answered."""
-    approvers: tuple[str, ...]
-    """Who may answer at this moment; empty for anyone who may edit the run."""
-    count: int
+    """Where the question is answered, or where to look."""
     contact: str
     """Where people reach the model's team."""
+    owner: str = ""
+    """The model's team, where something failed."""
+    kind: str = ""
+    version: int = 0
+    digest: str = ""
+    approvers: tuple[str, ...] = ()
+    """Who may answer at this moment; empty for anyone who may edit the run."""
+    count: int = 0
 
 
 def notify_posed(
@@ -82,6 +87,48 @@ def notify_escalated(
     shown = subject or f"{asked.ask.model} version {asked.ask.version} in {asked.ask.environment} waits for an answer"
     people = asked.ask.terms.escalate_to
     _tell(context, _notice("escalated", asked, posting, people, subject=shown, contact=contact), notifiers)
+
+
+def alert_owner(
+    context: Context, *, model: str, contact: str, event: Literal["failed", "alert"] = "failed", what: str = ""
+) -> None:
+    """Tell a model's team that a task failed for good, or that monitoring found something.
+
+    Airflow calls it as the ``on_failure_callback`` of every task of a pipeline's DAGs.
+
+    :param what: What happened; left out, what the task failed with.
+    """
+    task, place = context["task"], f"{context['dag'].dag_id}.{context['task'].task_id}"
+    subject = f"{place} failed" if event == "failed" else f"{place} alerts"
+    url = _task_address(context)
+    lines = [subject, what or _reason(context.get("exception"))]
+    lines += [f"Look here: {url}"] if url else []
+    lines += [f"The model's team: {task.owner}, {contact}"]
+    notice = Notice(
+        event=event,
+        subject=subject,
+        message="\n".join(lines),
+        model=model,
+        environment=read_settings().environment,
+        url=url,
+        contact=contact,
+        owner=task.owner,
+    )
+    _tell(context, notice, ())
+
+
+def _reason(error: object) -> str:
+    """What a task failed with; a text that is not ours may hold anything, secrets among it."""
+    if isinstance(error, AirflowFailException | LifecycleError):
+        return str(error)
+    return f"{type(error).__name__}: the task's log says more" if error else "the task's log says why"
+
+
+def _task_address(context: Context) -> str:
+    base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
+    parts = (context["dag"].dag_id, context["run_id"], context["task"].task_id)
+    dag, run, task = (quote(part, safe="") for part in parts)
+    return f"{base}/dags/{dag}/runs/{run}/tasks/{task}" if base else ""
 
 
 def question_address(posting: Posting) -> str:
@@ -140,9 +187,7 @@ def _tell(context: Context, notice: Notice, more: Sequence[Any]) -> None:
     for thread in threads:
         thread.join(max(until - monotonic(), 0))
         if thread.is_alive():
-            _log.warning(
-                "%s takes longer than %g s; the question is asked without waiting for it", thread.name, PATIENCE_S
-            )
+            _log.warning("%s takes longer than %g s; nothing waits for it any longer", thread.name, PATIENCE_S)
 
 
 def _send(notifier: BaseNotifier, context: Context, notice: Notice) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from ml_lifecycle.core.contracts import Stream
+from ml_lifecycle.hooks.notify import alert_owner
 from ml_lifecycle.hooks.tasks import Handed
 from ml_lifecycle.links import ReportLink
 from ml_lifecycle.operators.assets import announce, retrain_asset
@@ -134,6 +135,7 @@ class RespondToMonitoringOperator(LifecycleOperator):
     :param on_drift: What follows drift or lost performance: ``retrain``, ``alert`` or ``nothing``.
     :param cooldown: Least time between two requests, in seconds or as an ISO 8601 duration such as ``P7D``.
     :param stop_after: Requests in a row without a new champion, after which only an alert follows.
+    :param contact: Where people reach the model's team; an alert tells it to the deployment's notifiers.
     """
 
     template_fields: Sequence[str] = (*LifecycleOperator.template_fields, "drift", "performance")
@@ -148,6 +150,7 @@ class RespondToMonitoringOperator(LifecycleOperator):
         on_drift: str = "retrain",
         cooldown: str | float = "P7D",
         stop_after: int = 3,
+        contact: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(model=model, **{"outlets": [retrain_asset(model)], **kwargs})
@@ -156,6 +159,7 @@ class RespondToMonitoringOperator(LifecycleOperator):
         self.on_drift = on_drift
         self.cooldown = cooldown
         self.stop_after = stop_after
+        self.contact = contact
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:
         """The response, as plain JSON."""
@@ -171,6 +175,8 @@ class RespondToMonitoringOperator(LifecycleOperator):
             stop_after=self.stop_after,
         )
         response = self.conclude(monitoring.respond, job, tools)
+        if response.action == "alert":
+            alert_owner(context, model=self.model, contact=self.contact, event="alert", what=response.reason)
         if response.action != "retrain":
             # A skipped task returns nothing, and what was found should still be readable beside it.
             context["ti"].xcom_push(key="return_value", value=response.to_xcom())
