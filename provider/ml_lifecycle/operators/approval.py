@@ -128,7 +128,8 @@ class QuestionOperator(HITLOperator):
         try:
             super().execute(context)
         except TaskAwaitingInput as parked:
-            self._tell(context, question, posting, tools, shown=shown)
+            if shown is None or shown.number != posting.number:
+                self._tell(context, question, posting, tools)
             parked.kwargs = {"question": question.to_xcom(), "posting": posting.to_xcom()}
             raise
         raise AssertionError("HITLOperator parks the task")
@@ -147,13 +148,17 @@ class QuestionOperator(HITLOperator):
             author=context["dag_run"].triggering_user_name,
         )
 
-    def _tell(
-        self, context: Context, question: Question, posting: Posting, tools: Tools, *, shown: Posting | None
-    ) -> None:
+    def _tell(self, context: Context, question: Question, posting: Posting, tools: Tools) -> None:
+        try:
+            self._notify(context, question, posting, tools)
+        except Exception:
+            self.log.exception("Nobody could be told; the question is asked all the same")
+
+    def _notify(self, context: Context, question: Question, posting: Posting, tools: Tools) -> None:
         from ml_lifecycle.hooks.notify import notify_posed
 
         asked, votes = tools.ledger.asked(question.ask.ask_id), tools.ledger.votes(question.ask.ask_id)
-        if asked is None or (shown is not None and shown.number == posting.number):
+        if asked is None:
             return
         subject = question.subject
         if votes:
@@ -290,8 +295,10 @@ class ApproveDatasetOperator(QuestionOperator):
         """
         self.report_uri = str(self.dataset.get("report_uri", "")) if isinstance(self.dataset, dict) else ""
         if decision.outcome != "approve":
-            why = f": {decision.reason}" if decision.reason else ""
-            raise AirflowSkipException(f"{decision.decided_by} rejected the data{why}")
+            said = f"{decision.decided_by} rejected the data: {decision.reason}"
+            # Airflow's own line says only that the task is skipped.
+            self.log.warning(said)
+            raise AirflowSkipException(said)
         return cast("dict[str, Any]", self.dataset)
 
 
