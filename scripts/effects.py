@@ -32,12 +32,13 @@ class _Effects:
         self.go = folder / f"{task}.go"
         self.trace = folder / f"{task}.{os.getpid()}.trace"
         self.number = 0
+        self.method = ""
 
     def next(self, label: str) -> int:
         """Count an effect."""
         self.number += 1
         with self.trace.open("a") as file:
-            file.write(f"{label}\n")
+            file.write(f"{self.method}\t{label}\n")
         return self.number
 
     def reached(self, number: int, when: str) -> None:
@@ -46,7 +47,7 @@ class _Effects:
             plan = json.loads(self.plan.read_text())
         except FileNotFoundError:
             return
-        if (plan["effect"], plan["when"]) != (number, when):
+        if (plan["method"], plan["effect"], plan["when"]) != (self.method, number, when):
             return
         self.plan.unlink()
         self.done.write_text(json.dumps({"pid": os.getpid(), "supervisor": os.getppid()}))
@@ -72,8 +73,9 @@ def arm(dag_id: str | None, task_id: str | None) -> None:
 
     _watch(hitl, "upsert_hitl_detail", effects, lambda *_: "Airflow: form")
     for operator in (approval.ApproveModelOperator, deployment.DeployModelOperator, deployment.RollbackModelOperator):
-        _end(operator, "execute", effects)
-    _end(approval.ApproveModelOperator, "execute_complete", effects)
+        _frame(operator, "execute", effects)
+    for operator in (approval.ApproveModelOperator, deployment.DeployModelOperator):
+        _frame(operator, "execute_complete", effects)
 
 
 def _watch(owner: Any, name: str, effects: _Effects, label: Callable[..., str]) -> None:
@@ -92,12 +94,13 @@ def _watch(owner: Any, name: str, effects: _Effects, label: Callable[..., str]) 
     setattr(owner, name, watched)
 
 
-def _end(operator: Any, name: str, effects: _Effects) -> None:
-    """Count the end of the task's work, whichever way it ends."""
+def _frame(operator: Any, name: str, effects: _Effects) -> None:
+    """Note which of a task's methods runs, and count its end, whichever way it ends."""
     plain = getattr(operator, name)
 
     @wraps(plain)
     def watched(*args: Any, **kwargs: Any) -> Any:
+        effects.method = name
         try:
             return plain(*args, **kwargs)
         finally:

@@ -16,9 +16,15 @@ from ml_lifecycle.core.invariants import violations
 from ml_lifecycle.stages.reconciliation import snapshot
 from trial import ENVIRONMENT, Trial, TrialError
 
-Stage = Literal["ask", "answer", "deploy", "rollback"]
-TASKS: Mapping[Stage, str] = {"ask": "approve", "answer": "approve", "deploy": "deploy", "rollback": "rollback"}
-"""The task that is killed, by what it is doing."""
+Stage = Literal["ask", "answer", "look", "deploy", "rollback"]
+TASKS: Mapping[Stage, tuple[str, str, str]] = {
+    "ask": ("release", "approve", "execute"),
+    "answer": ("release", "approve", "execute_complete"),
+    "look": ("release", "deploy", "execute"),
+    "deploy": ("release", "deploy", "execute_complete"),
+    "rollback": ("rollback", "rollback", "execute"),
+}
+"""Stream, task and method that are killed, by what they do: ``look`` sends the triggerer for Airflow's own record."""
 MOMENTS = ("before", "after")
 VICTIMS = ("task", "supervisor")
 DEADLINE_S = 240.0
@@ -95,14 +101,7 @@ class Shooting:
         for model, stage in scenes:
             if mistakes := self._play(model, stage, None):
                 raise TrialError(f"{stage} without a kill: {'; '.join(mistakes)}")
-        # The process that asks and the one that hears the answer.
-        asking, *_, answering = self._traces(released, "approve")
-        return {
-            "ask": asking,
-            "answer": answering,
-            "deploy": self._traces(released, "deploy")[-1],
-            "rollback": self._traces(rolled_back, "rollback")[-1],
-        }
+        return {stage: self._done(rolled_back if stage == "rollback" else released, stage) for stage in TASKS}
 
     def suffer(self, kill: Kill) -> list[str]:
         """Live through one kill with a model of its own; whatever is not as it should be afterwards."""
@@ -122,15 +121,12 @@ class Shooting:
     def _release(self, model: str, stage: Stage, kill: Kill | None) -> list[str]:
         trial, dag_id = self.trial, f"{model}_release"
         trial.candidate(model)
-        if stage != "answer":
-            self._plan(dag_id, kill)
+        self._plan(dag_id, kill)
         run_id = trial.by("engineer").trigger(dag_id)
         question = trial.question(dag_id, run_id, deadline_s=DEADLINE_S)
         if stage == "ask":
             self._awaken(dag_id, kill)
             question = trial.question(dag_id, run_id)
-        if stage == "answer":
-            self._plan(dag_id, kill)
         reply = trial.answer("approver", question, "Approve")
         if not reply.ok:
             return [f"the answer was refused: {reply.status_code} {reply.text}"]
@@ -154,7 +150,8 @@ class Shooting:
             return
         plan = self._file(dag_id, kill, "plan")
         draft = plan.with_suffix(".draft")
-        draft.write_text(json.dumps({"effect": kill.effect, "when": kill.when, "whom": kill.victim}))
+        method = TASKS[kill.stage][2]
+        draft.write_text(json.dumps({"method": method, "effect": kill.effect, "when": kill.when, "whom": kill.victim}))
         draft.replace(plan)
 
     def _awaken(self, dag_id: str, kill: Kill | None) -> None:
@@ -172,14 +169,14 @@ class Shooting:
         self.trial.wait_for(f"the end of the zombie {pid}", lambda: not _is_alive(pid))
 
     def _file(self, dag_id: str, kill: Kill, kind: str) -> Path:
-        return self.plans / f"{dag_id}.{TASKS[kill.stage]}.{kind}"
+        return self.plans / f"{dag_id}.{TASKS[kill.stage][1]}.{kind}"
 
-    def _traces(self, model: str, task: str) -> list[tuple[str, ...]]:
-        """What each process of a task did, oldest first."""
-        stream = "rollback" if task == "rollback" else "release"
+    def _done(self, model: str, stage: Stage) -> tuple[str, ...]:
+        """The effects of a stage's one process, in order."""
+        stream, task, method = TASKS[stage]
         files = self.plans.glob(f"{model}_{stream}.{task}.*.trace")
-        ordered = sorted(files, key=lambda file: file.stat().st_mtime_ns)
-        return [tuple(file.read_text().splitlines()) for file in ordered]
+        lines = [line.split("\t") for file in files for line in file.read_text().splitlines()]
+        return tuple(label for name, label in lines if name == method)
 
     def _mistakes(self, model: str, moves: list[tuple[str, int]]) -> Iterator[str]:
         trial, tools = self.trial, self.trial.tools("look")

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from ml_lifecycle.core.contracts import Contract, GateRule, Stream, Verdict
-from ml_lifecycle.core.errors import RollbackNotReadyError, ServiceUnavailableError
+from ml_lifecycle.core.contracts import Contract, Decision, GateRule, RunRequest, Stream, Verdict
+from ml_lifecycle.core.errors import (
+    ConfigurationError,
+    NoDecisionError,
+    RollbackNotReadyError,
+    ServiceUnavailableError,
+)
 from ml_lifecycle.core.evaluation import policy_digest
-from ml_lifecycle.hooks.tasks import Handed, plain_errors
+from ml_lifecycle.hooks.tasks import Handed, parse, plain_errors
 from ml_lifecycle.hooks.tools import tools_for
 from ml_lifecycle.links import MlflowVersionLink, remember_version
 from ml_lifecycle.operators.assets import announce, champion_asset
@@ -109,13 +114,33 @@ class DeployModelOperator(_MovesChampion):
         from ml_lifecycle.stages.deployment import DeploymentJob
 
         rules = None if self.rules is None else self.job(_Gate, rules=self.rules).rules
+        request = self.resolved(context, tools)
         return self.job(
             DeploymentJob,
-            request=self.resolved(context, tools),
-            decision=self.decision,
+            request=request,
+            decision=self._handed(request, tools),
             target=dict(self.target),
             policy_digest=None if rules is None else policy_digest(rules),
         )
+
+    def _handed(self, request: RunRequest, tools: Tools) -> Decision:
+        """The decision that was handed over.
+
+        :raises NoDecisionError: none was: the task before was marked as successful, or its result was edited.
+        """
+        try:
+            return parse(Decision, self.decision, task_id=self.task_id)
+        except ConfigurationError as error:
+            refusal = NoDecisionError(
+                f"no decision was handed over ({error.what})",
+                where=f"task {self.task_id!r}",
+                way_out="answer the question: marking its task as successful decides nothing",
+            )
+            by = request.requester or tools.run
+            tools.ledger.record_refusal(
+                self.model, tools.environment, action="release", by=by, why=str(refusal), at=tools.clock()
+            )
+            raise refusal from None
 
     def _deployed(self, job: DeploymentJob, context: Context, tools: Tools) -> dict[str, Any]:
         from ml_lifecycle.stages import deployment

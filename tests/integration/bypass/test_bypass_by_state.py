@@ -21,7 +21,7 @@ def test_marking_the_approval_as_success_releases_nothing(trial: Trial) -> None:
 
     assert trial.task_ended(dag_id, run_id, "deploy") == "failed"
     nothing_moved(trial, model)
-    assert "release refused" in trial.refusals(model)
+    assert "release refused: task 'deploy': no decision was handed over" in trial.refusals(model)
 
 
 def test_a_decision_written_into_xcom_after_the_ask_releases_nothing(trial: Trial) -> None:
@@ -124,7 +124,7 @@ def test_what_a_run_is_triggered_with_approves_nothing(trial: Trial, conf: dict[
     if reply.ok:
         run_id = reply.json()["dag_run_id"]
         assert trial.ended(f"{model}_release", run_id) == "failed"
-        assert reason in trial.log(f"{model}_release", run_id, "resolve")
+        assert reason in trial.logs(f"{model}_release", run_id)
     else:
         assert reply.status_code == 400
         assert reason in reply.text
