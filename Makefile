@@ -13,7 +13,7 @@ export AIRFLOW_PORT MLFLOW_PORT DEMO_HOME
 .PHONY: help setup demo up down land test lint format bench bench-parse soak reference lock build clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 	@echo
 	@echo "Variables: PYTHON=python3  AIRFLOW_PORT=8080  MLFLOW_PORT=5000  DEMO_HOME=.demo"
 
@@ -40,6 +40,9 @@ down: $(READY) ## End what `make up` started
 test: $(READY) ## Run all tests that need no root
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-services: $(READY) ## Run the tests that need PostgreSQL and Chromium from Debian
+	@$(BIN)/python -m pytest -m services $(PYTEST_ARGS)
+
 lint: $(READY) ## Check style, types, rings and the pipelines
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -59,6 +62,9 @@ soak: $(READY) ## Live through hundreds of releases, questions, races and kills
 
 bench-parse: $(READY) ## Measure what parsing a DAG file costs
 	@$(BIN)/python scripts/bench_parse.py
+
+bench-ledger: $(READY) ## Measure what the ledger costs a task
+	@$(BIN)/python scripts/bench_ledger.py
 
 reference: $(READY) ## Generate docs/reference from the code
 	@$(BIN)/ml-lifecycle schema --markdown > docs/reference/pipeline.md
