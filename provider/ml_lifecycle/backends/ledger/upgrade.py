@@ -13,10 +13,11 @@ _ONE_AT_A_TIME = threading.Lock()
 """Alembic keeps what it works on in the process."""
 
 
-def upgrade(connection: Connection, *, version: int | None) -> None:
+def upgrade(connection: Connection, *, version: int | None, target: str = "head") -> None:
     """Run the missing migrations within the connection's transaction.
 
     :param version: What the ledger has; ``None`` for an empty database.
+    :param target: The last migration to run.
     """
     from alembic import command
     from alembic.config import Config
@@ -27,4 +28,4 @@ def upgrade(connection: Connection, *, version: int | None) -> None:
     with _ONE_AT_A_TIME:
         if version is not None and MigrationContext.configure(connection).get_current_revision() is None:
             command.stamp(config, f"{version:04}")  # made before Alembic kept the count
-        command.upgrade(config, "head")
+        command.upgrade(config, target)
