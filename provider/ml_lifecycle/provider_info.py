@@ -17,7 +17,7 @@ def get_provider_info() -> dict[str, Any]:
         "name": INTEGRATION,
         "description": "A machine-learning model's whole life: one YAML file, governed from data to rollback.",
         "integrations": [{"integration-name": INTEGRATION, "tags": ["software", "machine-learning"]}],
-        "operators": [_modules("operators", "request", *_STAGES)],
+        "operators": [_modules("operators", "request", *_STAGES, "reconciliation")],
         "sensors": [_modules("sensors", "data", "deployment", "approval")],
         "hooks": [_modules("hooks", "mlflow", "ledger", "signing")],
         "triggers": [{"integration-name": INTEGRATION, "python-modules": ["ml_lifecycle.triggers"]}],

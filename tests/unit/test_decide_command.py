@@ -159,9 +159,7 @@ def test_what_waits_is_listed(desk: Desk) -> None:
     _, nothing, _ = desk.run("asks", "--ledger", desk.url)
 
     line, count = out.splitlines()
-    assert line.startswith(
-        f"{ask_id[:12]}  flights version 2 (aaaaaaaa) for prod, gate pass; 1 of ada, bob, eve,"
-    )
+    assert line.startswith(f"{ask_id[:12]}  flights version 2 (aaaaaaaa) for prod, gate pass; 1 of ada, bob, eve,")
     assert count == "1 open question in prod"
     assert [one["ask_id"] for one in json.loads(plain)["asks"]] == [ask_id]
     assert nothing == "0 open questions in dev\n"
