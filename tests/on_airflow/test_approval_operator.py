@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from typing import Any
+from uuid import UUID
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput, TaskDeferred
@@ -186,6 +187,36 @@ def test_two_people_are_asked_where_two_have_to_approve(ready: Callable[..., Rel
 
     assert [(one.kwargs or {})["posting"]["number"] for one in (parked, again.value)] == [1, 2]
     assert decision["approved_by"] == ["ada", "bob"]
+
+
+def test_people_are_told_when_another_of_them_has_to_answer(
+    ready: Callable[..., Release], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = ready((TERMS, "approvers: [ada, bob], count: 2}"))
+    told: list[str] = []
+    # A task that goes on is the same try.
+    monkeypatch.setattr("tests.on_airflow.runs.uuid4", lambda: UUID(int=7))
+    monkeypatch.setattr("ml_lifecycle.hooks.notify.notify_posed", lambda *_, subject, **__: told.append(subject))
+
+    parked = release.ask()
+    with pytest.raises(TaskAwaitingInput):
+        release.answer(parked, "Reject", by="stranger", reason="no")
+    release.vote(parked, by="ada")
+    with pytest.raises(TaskAwaitingInput):
+        release.answer(parked, release.form["options"][0], by="ada")
+
+    assert told == [release.form["subject"], f"{release.form['subject']} 1 of 2 approved: ada."]
+
+
+def test_whatever_goes_wrong_while_people_are_told_the_question_is_asked(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no thread can be started")
+
+    monkeypatch.setattr("ml_lifecycle.hooks.notify.notify_posed", fail)
+
+    assert release.approve(release.ask())["outcome"] == "approve"
 
 
 def test_a_try_after_the_first_of_two_answers_asks_for_the_second(ready: Callable[..., Release]) -> None:
