@@ -117,7 +117,7 @@ def test_the_second_list_is_told_when_a_question_is_escalated(tmp_path: Path) ->
 
     notify_escalated({}, late, posting(), notifiers=[ToFile(str(told))])
 
-    assert "flights version 2 in prod waits for an answer\nWho may answer too: eve\n" in told.read_text()
+    assert "version 2 (3f9a2c1b) of flights in prod waits for an answer\nWho may answer too: eve\n" in told.read_text()
 
 
 def test_the_same_notifier_can_tell_twice(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def notify_escalated(
     notifiers: Sequence[Any] = (),
 ) -> None:
     """Tell the second list of people that the question waits for them too."""
-    shown = subject or f"{asked.ask.model} version {asked.ask.version} in {asked.ask.environment} waits for an answer"
+    shown = subject or f"{approval.named(asked.ask)} in {asked.ask.environment} waits for an answer"
     people = asked.ask.terms.escalate_to
     _tell(context, _notice("escalated", asked, posting, people, subject=shown, contact=contact), notifiers)
 
