@@ -11,7 +11,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, ErrorType, TaskDeferred
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRuntimeError,
+    ErrorType,
+    TaskAwaitingInput,
+    TaskDeferred,
+)
 
 from ml_lifecycle.core.contracts import ApprovalTerms, Ask, ModelVersion, Posting, Vote
 from ml_lifecycle.core.deployment import NAMED
@@ -89,6 +95,28 @@ def test_a_drill_that_takes_too_long_is_red_and_keeps_its_report(dags: Dags) -> 
         task.execute(context)
 
     assert context["pushed"]["return_value"]["verdict"] == "fail"
+
+
+# --- Rollbacks -------------------------------------------------------------------------------------------------------
+
+
+def test_a_rollback_is_one_trigger_without_input_and_what_it_left_waits_for_a_person(
+    dags: Dags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = dags("retreat", UNATTENDED)
+    champions(made, "retreat", 2)
+
+    run = made["retreat_rollback"].test(logical_date=None)
+
+    deployed = result(run, "rollback")
+    assert (deployed["champion"]["version"], deployed["previous"]["version"]) == (1, 2)
+    assert deployed["champion"]["target"] == {"backend": "alias", "alias": "champion"}
+    release = made["retreat_release"]
+    resolve, approve = release.get_task("resolve"), release.get_task("approve")
+    approve.request = resolve.execute(context_of(resolve, conf={"version": 2}, run_id="manual__again"))
+    monkeypatch.setattr("airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **_form: None)
+    with pytest.raises(TaskAwaitingInput):
+        approve.execute(context_of(approve, run_id="manual__again"))
 
 
 # --- The record of answers -------------------------------------------------------------------------------------------

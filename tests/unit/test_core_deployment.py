@@ -119,6 +119,33 @@ def test_a_digest_that_was_rolled_back_needs_a_decision_after_that(decided: int,
     assert ("was rolled back at epoch 3" in why) is objected
 
 
+def test_policy_brings_nothing_back_that_was_rolled_back() -> None:
+    digest = digest_of("2")
+    decision = Decision(
+        ask=ASK.model_copy(update={"digest": digest, "epoch": 3}),
+        outcome="approve",
+        decided_by="policy",
+        decided_at=NOON + 4 * HOUR,
+    )
+    version = VERSION.model_copy(update={"digest": digest})
+
+    why = objection(decision, version, "prod", history("1", "2", "<1"), NOON + 5 * HOUR)
+
+    assert why == "the digest was rolled back at epoch 3, and only a person brings it back, not policy"
+
+
+@pytest.mark.parametrize(("present", "objected"), [(None, False), ("e" * 64, False), ("f" * 64, True)])
+def test_a_gate_that_was_changed_after_the_approval_is_objected_to(present: str | None, objected: bool) -> None:  # noqa: FBT001  # a table
+    why = objection(APPROVAL, VERSION, "prod", [], NOON, policy_digest=present)
+
+    assert ("the gate was changed after it was approved" in why) is objected
+
+
+def test_a_move_that_was_made_in_time_may_be_finished_after_the_approval_ran_out() -> None:
+    assert "expired" in objection(APPROVAL, VERSION, "prod", [], NOON + 2 * HOUR)
+    assert objection(APPROVAL, VERSION, "prod", [], None) == ""
+
+
 def test_a_question_is_stale_once_another_move_was_made() -> None:
     (first, second) = history("1", "2")
 

@@ -26,6 +26,7 @@ from ml_lifecycle.core.errors import (
     TargetRefusedError,
     UnknownBackendError,
 )
+from ml_lifecycle.stages.approval import ApprovalJob, pose
 from ml_lifecycle.stages.deployment import (
     DeploymentJob,
     DrillJob,
@@ -492,6 +493,18 @@ def test_a_rolled_back_digest_comes_back_only_under_a_new_approval(noon: Tools, 
 
     assert anew is not None
     assert (anew.champion.version, anew.champion.epoch, champion(noon)) == (2, 4, 2)
+
+
+def test_policy_leaves_what_was_rolled_back_to_a_person(noon: Tools, tmp_path: Path) -> None:
+    for number in (1, 2):
+        released(noon, tmp_path, number)
+    roll_back(back(), at(noon, 1))
+    asked = RunRequest(model="flights", stream="release", trigger="asset", version=2)
+
+    question = pose(ApprovalJob(request=asked, required="never"), at(noon, 2))
+
+    assert question is not None
+    assert question.decision is None
 
 
 def test_a_rollback_restores_where_the_previous_champion_served(noon: Tools, tmp_path: Path) -> None:

@@ -199,8 +199,14 @@ def test_a_rolled_back_digest_that_returned_under_its_old_approval_is_found() ->
 
     found = broken(decided(snapshot, 4, decided_at=NOON + 2 * HOUR))
 
-    what = "version 2 was rolled back at epoch 3, and not approved since"
+    what = "version 2 was rolled back at epoch 3, and nobody approved it since"
     assert found == [("no release of a denied digest", f"flights in prod, epoch 4: {what}")]
+
+
+def test_a_rolled_back_digest_that_policy_brought_back_is_found() -> None:
+    found = broken(decided(sound("1", "2", "<1", "2"), 4, decided_by="policy"))
+
+    assert [name for name, _ in found] == ["no release of a denied digest"]
 
 
 # --- Decisions and votes ---------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
 
+from ml_lifecycle.core.approval import POLICY
 from ml_lifecycle.core.contracts import Ask, Decision, ModelVersion, Move, Verdict
 
 NAMED = {
@@ -103,12 +104,18 @@ def _objections(
             f"the gate was changed after it was approved: the policy digest is {policy_digest[:8]}, "
             f"and the approval is about {ask.policy_digest[:8]}"
         )
-    rollback = denied(moves).get(ask.digest)
+    yield from _objections_after_rollback(decision, moves)
+
+
+def _objections_after_rollback(decision: Decision, moves: Sequence[Move]) -> Iterator[str]:
+    rollback = denied(moves).get(decision.ask.digest)
     if rollback is not None and decision.decided_at <= rollback.moved_at:
         yield (
             f"the digest was rolled back at epoch {rollback.epoch} ({rollback.moved_at.isoformat()}), "
             f"after it was approved at {decision.decided_at.isoformat()}"
         )
+    elif rollback is not None and decision.decided_by == POLICY:
+        yield f"the digest was rolled back at epoch {rollback.epoch}, and only a person brings it back, not policy"
 
 
 def _brief(value: Ask | ModelVersion, field: str) -> str:

@@ -160,8 +160,8 @@ def _denied(snapshot: Snapshot) -> Iterator[Found]:
             continue
         record = snapshot.asks.get(move.decision_id or "")
         decision = record.decision if record else None
-        if decision is None or decision.decided_at <= rollback.moved_at:
-            what = f"version {move.version} was rolled back at epoch {rollback.epoch}, and not approved since"
+        if decision is None or decision.decided_at <= rollback.moved_at or decision.decided_by == approval.POLICY:
+            what = f"version {move.version} was rolled back at epoch {rollback.epoch}, and nobody approved it since"
             yield "no release of a denied digest", f"epoch {move.epoch}", what
 
 

@@ -26,7 +26,7 @@ from ml_lifecycle.core.contracts import (
     Verdict,
     Vote,
 )
-from ml_lifecycle.core.deployment import epoch_of
+from ml_lifecycle.core.deployment import denied, epoch_of
 from ml_lifecycle.core.errors import ApprovalRefusedError, LedgerError, LifecycleError, NoDecisionError, RequestError
 from ml_lifecycle.stages.runner import Tools
 
@@ -102,7 +102,9 @@ def pose(job: ApprovalJob, tools: Tools) -> Question | None:
     tools.ledger.supersede(version.name, tools.environment, newest=ask, at=at)
     asked = as_asked(ask, tools)
     decision = tools.ledger.decision(ask.ask_id)
-    if decision is None and approval.policy_decides(job.required, ask.gate_verdict):
+    # What was rolled back comes back only under a person's approval.
+    is_denied = ask.digest in denied(tools.ledger.moves(ask.model, tools.environment))
+    if decision is None and not is_denied and approval.policy_decides(job.required, ask.gate_verdict):
         decision = let_policy_decide(ask, f"required: {job.required}", tools)
     return Question(
         ask=ask,
