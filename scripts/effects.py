@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 FOLDER = "TRIAL_PLANS"
@@ -66,7 +68,7 @@ def arm(dag_id: str | None, task_id: str | None) -> None:
     from ml_lifecycle.operators import approval, deployment
 
     effects = _Effects(Path(os.environ[FOLDER]), f"{dag_id}.{task_id}")
-    _watch(Database, "write", effects, lambda work: f"ledger: {work.__qualname__.split('.<locals>')[0]}")
+    _watch(Database, "write", effects, lambda *_: f"ledger: {_public_caller('sql.py')}")
     for name in ("tag_version", "tag_model", "set_alias", "remove_alias"):
         _watch(MlflowTracking, name, effects, lambda *_, name=name: f"MLflow: {name}")
     from airflow.providers.standard.operators import hitl
@@ -76,6 +78,17 @@ def arm(dag_id: str | None, task_id: str | None) -> None:
         _frame(operator, "execute", effects)
     for operator in (approval.ApproveModelOperator, deployment.DeployModelOperator):
         _frame(operator, "execute_complete", effects)
+
+
+def _public_caller(file: str) -> str:
+    """The method that somebody called, of those that the present call came through."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001  # nothing public looks up the stack without copying it
+    while frame is not None:
+        name = frame.f_code.co_name
+        if frame.f_code.co_filename.endswith(f"/{file}") and not name.startswith(("_", "<")):
+            return name
+        frame = frame.f_back
+    return "unknown"
 
 
 def _watch(owner: Any, name: str, effects: _Effects, label: Callable[..., str]) -> None:

@@ -14,9 +14,9 @@ pytestmark = pytest.mark.integration
 
 SAMPLE: tuple[tuple[Stage, str, str, str], ...] = (
     ("answer", "the end", "before", "task"),
-    ("deploy", "ledger: SqlLedger.release", "after", "supervisor"),
+    ("deploy", "ledger: release", "after", "supervisor"),
     ("deploy", "MLflow: set_alias", "before", "task"),
-    ("rollback", "ledger: SqlLedger.rollback", "after", "supervisor"),
+    ("rollback", "ledger: rollback", "after", "supervisor"),
 )
 
 
@@ -54,7 +54,7 @@ def test_the_effects_that_are_killed_hold_the_move_and_all_that_follows_from_it(
 ) -> None:
     done = effects["deploy"]
 
-    assert done.index("ledger: SqlLedger.release") < done.index("MLflow: set_alias") < len(done) - 1
+    assert done.index("ledger: release") < done.index("MLflow: set_alias") < len(done) - 1
     assert done[-1] == "the end"
     assert "Airflow: form" in effects["ask"]
-    assert "ledger: SqlLedger.rollback" in effects["rollback"]
+    assert "ledger: rollback" in effects["rollback"]
