@@ -192,28 +192,25 @@ def test_a_result_is_found_by_what_it_holds(ledger: Ledger) -> None:
     for run, number in (("train/1", 1), ("train/2", 2), ("train/3", 1)):
         ledger.record_result("test", run, "register", registered(number), model="flights", at=NOON)
 
-    by_text = ledger.result_for("test", "flights", "register", digest=registered(1).digest)
-    by_number = ledger.result_for("test", "flights", "register", version=2)
-    of_run = ledger.result_for("test", "flights", "register", run="train/1", version=1)
+    def runs(**wanted: str | int) -> list[str]:
+        found = ledger.results("test", "flights", "register", **wanted)  # type: ignore[arg-type]  # as results says
+        return [result["run"] for result in found]
 
-    assert by_text is not None
-    assert by_number is not None
-    assert of_run is not None
-    assert (by_text["run"], by_number["run"], of_run["run"]) == ("train/3", "train/2", "train/1")
-    assert ModelVersion.model_validate(by_number["content"]) == registered(2)
-    assert ledger.result_for("test", "flights", "register", version=3) is None
-    assert ledger.result_for("test", "flights", "register", nothing__there="x") is None
+    assert runs(digest=registered(1).digest) == ["train/1", "train/3"]
+    assert runs(version=1, limit=1) == ["train/3"]
+    assert runs(version=2, digest=registered(2).digest) == ["train/2"]
+    assert runs(run="train/1", version=1) == ["train/1"]
+    assert runs(version=3) == runs(nothing__there="x") == runs(version=2, digest=registered(1).digest) == []
 
 
 def test_a_result_is_found_by_a_value_within_a_value(ledger: Ledger) -> None:
-    request = RunRequest(model="flights", hyperparameters={"depth": 3})
-    ledger.record_result("test", "train/1", "resolve", request, model="flights", at=NOON)
+    for depth in (3, 4):
+        request = RunRequest(model="flights", hyperparameters={"depth": depth})
+        ledger.record_result("test", f"train/{depth}", "resolve", request, model="flights", at=NOON)
 
-    found = ledger.result_for("test", "flights", "resolve", hyperparameters__depth=3)
+    found = ledger.results("test", "flights", "resolve", hyperparameters__depth=3)
 
-    assert found is not None
-    assert found["run"] == "train/1"
-    assert ledger.result_for("test", "flights", "resolve", hyperparameters__depth=4) is None
+    assert [result["run"] for result in found] == ["train/3"]
 
 
 def test_a_result_of_another_environment_is_not_known(ledger: Ledger) -> None:

@@ -49,20 +49,21 @@ class Ledger(ABC):
 
     @abstractmethod
     def results(
-        self, environment: str, model: str, stage: str, *, limit: int | None = None
+        self,
+        environment: str,
+        model: str,
+        stage: str,
+        *,
+        run: str | None = None,
+        limit: int | None = None,
+        **held: str | int,
     ) -> tuple[Mapping[str, Any], ...]:
-        """What a stage concluded for a model over all runs, oldest first: ``{run, digest, content, at}``.
+        """What a stage concluded for a model, oldest first: ``{run, digest, content, at}``.
 
+        :param run: Only what it concluded in this run.
         :param limit: Only the newest ones, this many.
-        """
-
-    @abstractmethod
-    def result_for(
-        self, environment: str, model: str, stage: str, *, run: str | None = None, **held: str | int
-    ) -> Mapping[str, Any] | None:
-        """The newest conclusion of a stage whose content holds these values, or ``None``; without reading the others.
-
-        :param held: Values by the content's fields; ``dataset__fingerprint`` is the dataset's ``fingerprint``.
+        :param held: Only what holds these values in the content's fields; ``dataset__fingerprint`` is the
+            ``fingerprint`` of its ``dataset``. The database looks for them, so that the others need not be read.
         """
 
     @abstractmethod

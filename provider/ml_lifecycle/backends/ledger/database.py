@@ -38,9 +38,15 @@ class Transaction:
         found = self._connection.execute(self._select(table, equals).order_by(*(self._column(table, o) for o in order)))
         return [dict(row) for row in found.mappings()]
 
-    def newest_rows(self, table: str, by: str, limit: int, **equals: Any) -> list[Row]:
-        """The rows with the highest values of ``by``, highest first."""
-        statement = self._select(table, equals).order_by(self._column(table, by).desc()).limit(limit)
+    def newest_rows(
+        self, table: str, by: str, limit: int | None, held: Mapping[str, str | int] | None = None, **equals: Any
+    ) -> list[Row]:
+        """The rows with the highest values of ``by``, highest first; all of them without a limit.
+
+        :param held: Values that the JSON in ``content`` holds, by their path, such as ``dataset.fingerprint``.
+        """
+        conditions = [self._held(table, path) == str(value) for path, value in (held or {}).items()]
+        statement = self._select(table, equals).where(*conditions).order_by(self._column(table, by).desc()).limit(limit)
         return [dict(row) for row in self._connection.execute(statement).mappings()]
 
     def row(self, table: str, **equals: Any) -> Row | None:
@@ -51,16 +57,6 @@ class Transaction:
     def newest(self, table: str, by: str, **equals: Any) -> Row | None:
         """The row with the highest value of ``by``."""
         return next(iter(self.newest_rows(table, by, 1, **equals)), None)
-
-    def newest_holding(self, table: str, by: str, held: Mapping[str, str | int], **equals: Any) -> Row | None:
-        """The row with the highest value of ``by`` whose ``content`` holds these values.
-
-        :param held: Values by their path in the content's JSON, such as ``dataset.fingerprint``.
-        """
-        conditions = [self._held(table, path) == str(value) for path, value in held.items()]
-        statement = self._select(table, equals).where(*conditions).order_by(self._column(table, by).desc()).limit(1)
-        found = self._connection.execute(statement).mappings().first()
-        return dict(found) if found is not None else None
 
     def values(self, table: str, column: str, **equals: Any) -> list[Any]:
         """The different values of one column, sorted."""

@@ -67,26 +67,23 @@ class SqlLedger(Ledger):
         return found is not None
 
     def results(
-        self, environment: str, model: str, stage: str, *, limit: int | None = None
+        self,
+        environment: str,
+        model: str,
+        stage: str,
+        *,
+        run: str | None = None,
+        limit: int | None = None,
+        **held: str | int,
     ) -> tuple[Mapping[str, Any], ...]:
-        """What a stage concluded for a model over all runs, oldest first: ``{run, digest, content, at}``."""
-        scope = {"environment": environment, "model": model, "stage": stage}
-
-        def work(tx: Transaction) -> list[Row]:
-            if limit is None:
-                return tx.rows("stage_results", "audit_seq", **scope)
-            return tx.newest_rows("stage_results", "audit_seq", limit, **scope)[::-1]
-
-        return tuple(_result(row) for row in self._database.read(work))
-
-    def result_for(
-        self, environment: str, model: str, stage: str, *, run: str | None = None, **held: str | int
-    ) -> Mapping[str, Any] | None:
-        """The newest conclusion of a stage whose content holds these values, or ``None``."""
-        scope = {"environment": environment, "model": model, "stage": stage} | ({"run": run} if run else {})
+        """What a stage concluded for a model, oldest first: ``{run, digest, content, at}``."""
+        scope = {"environment": environment, "model": model, "stage": stage} | ({} if run is None else {"run": run})
         paths = {name.replace("__", "."): value for name, value in held.items()}
-        row = self._database.read(lambda tx: tx.newest_holding("stage_results", "audit_seq", paths, **scope))
-        return _result(row) if row else None
+        rows = self._database.read(lambda tx: tx.newest_rows("stage_results", "audit_seq", limit, paths, **scope))
+        return tuple(
+            {"run": row["run"], "digest": row["digest"], "content": json.loads(row["content"]), "at": _time(row["at"])}
+            for row in reversed(rows)
+        )
 
     # --- What was asked and decided ----------------------------------------------------------------------------------
 
@@ -771,10 +768,6 @@ def _vote(row: Row) -> Vote:
 
 def _posting(row: Row) -> Posting:
     return Posting.model_validate({name: row[name] for name in Posting.model_fields})
-
-
-def _result(row: Row) -> Mapping[str, Any]:
-    return {"run": row["run"], "digest": row["digest"], "content": json.loads(row["content"]), "at": _time(row["at"])}
 
 
 def _scope(ask: Ask, ask_id: str) -> Row:
