@@ -413,12 +413,13 @@ def _draw(table: pd.DataFrame, measured: _Measured, path: Path, *, title: str) -
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError:
         return
     columns = [column for column in measured.slices if measured.slices[column]]
     # The figure is made without pyplot, whose state is shared by the whole process.
     lines = 1 + (len(columns) + 1) // 2
-    figure = Figure(figsize=(10.4, 4.7 * lines), layout="constrained")
+    figure = Figure(figsize=(10.4, 4.7 * lines))
     FigureCanvasAgg(figure)
     panels = [figure.add_subplot(lines, 2, place + 1) for place in range(2 + len(columns))]
     shown = {CANDIDATE: "candidate"}
@@ -435,9 +436,8 @@ def _draw(table: pd.DataFrame, measured: _Measured, path: Path, *, title: str) -
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=13, x=0.01, ha="left")
-    # Left to itself, saving lays the figure out twice, which is half of what a figure costs.
-    figure.get_layout_engine().execute(figure)
-    figure.set_layout_engine("none")
+    # A figure that holds an engine is laid out twice while it is saved, which is half of what it costs.
+    ConstrainedLayoutEngine().execute(figure)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
