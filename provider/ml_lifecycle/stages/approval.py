@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
@@ -169,12 +169,11 @@ def registered(model: str, tools: Tools) -> Iterator[ModelVersion]:
 
 def requested_by(version: ModelVersion, tools: Tools) -> str | None:
     """Who asked for the training that made the version; ``None`` where it was nobody but the schedule or an event."""
-    resolved = tools.ledger.results(tools.environment, version.name, "resolve")
-    requester = {result["run"]: result["content"].get("requester") for result in resolved}
-    for result in tools.ledger.results(tools.environment, version.name, "train"):
-        person = requester.get(result["run"])
-        if person and result["content"].get("training_key") == version.training_key:
-            return str(person)
+    key = version.training_key
+    for trained in tools.ledger.results(tools.environment, version.name, "train", training_key=key):
+        for resolved in tools.ledger.results(tools.environment, version.name, "resolve", run=trained["run"], limit=1):
+            if person := resolved["content"].get("requester"):
+                return str(person)
     return None
 
 
@@ -359,13 +358,9 @@ def _said(person: str, outcome: str | None) -> str:
 
 
 def _briefing(version: ModelVersion, head: Move | None, asked: Asked, job: ApprovalJob, tools: Tools) -> Briefing:
-    trained = {result["content"]["digest"]: result["content"] for result in _results("train", version.name, tools)}
-    champion = None
-    if head is not None:
-        champion = _portrait(head.version, head.digest, trained.get(head.digest))
     return Briefing(
-        candidate=_portrait(version.version, version.digest, trained.get(version.digest)),
-        champion=champion,
+        candidate=_portrait(version.name, version.version, version.digest, tools),
+        champion=_portrait(head.model, head.version, head.digest, tools) if head is not None else None,
         gate=_gate_of(version, tools),
         verdict=version.gate_verdict,
         data_checks=_data_checks(version, tools),
@@ -391,14 +386,11 @@ def told_of_any(asked: Asked, author: str | None, tools: Tools) -> dict[str, Any
     }
 
 
-def _results(stage: str, model: str, tools: Tools) -> tuple[Mapping[str, Any], ...]:
-    return tools.ledger.results(tools.environment, model, stage)
-
-
-def _portrait(version: int, digest: str, content: Mapping[str, Any] | None) -> Portrait:
-    if content is None:
+def _portrait(model: str, version: int, digest: str, tools: Tools) -> Portrait:
+    found = tools.ledger.results(tools.environment, model, "train", digest=digest, limit=1)
+    if not found:
         return Portrait(version, digest)
-    trained = TrainedModel.model_validate(content)
+    trained = TrainedModel.model_validate(found[0]["content"])
     code = {
         "code_version": trained.code_version,
         "features": trained.features,
@@ -412,21 +404,20 @@ def _portrait(version: int, digest: str, content: Mapping[str, Any] | None) -> P
 
 
 def _gate_of(version: ModelVersion, tools: Tools) -> GateDecision | None:
-    for result in reversed(_results("gate", version.name, tools)):
-        content = result["content"]
-        if content["policy_digest"] != version.policy_digest:
-            continue
-        decision = GateDecision.model_validate(content)
+    judged = tools.ledger.results(tools.environment, version.name, "gate", policy_digest=version.policy_digest)
+    for result in reversed(judged):
+        decision = GateDecision.model_validate(result["content"])
         if decision.evaluation.content_digest() == version.metrics_digest:
             return decision
     return None
 
 
 def _report_of(version: ModelVersion, tools: Tools) -> ValidationReport | None:
-    for result in reversed(_results("validate", version.name, tools)):
-        if result["content"]["dataset"]["fingerprint"] == version.dataset_fingerprint:
-            return ValidationReport.model_validate(result["content"])
-    return None
+    fingerprint = version.dataset_fingerprint
+    checked = tools.ledger.results(
+        tools.environment, version.name, "validate", dataset__fingerprint=fingerprint, limit=1
+    )
+    return ValidationReport.model_validate(checked[0]["content"]) if checked else None
 
 
 def _data_checks(version: ModelVersion, tools: Tools) -> str:

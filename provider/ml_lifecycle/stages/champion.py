@@ -257,9 +257,8 @@ def _package_info(folder: Path, model: TrainedModel) -> PackageInfo:
 
 
 def _trained_in_ledger(move: Move, tools: Tools) -> TrainedModel:
-    for result in reversed(tools.ledger.results(tools.environment, move.model, "train")):
-        if result["content"].get("digest") == move.digest:
-            return TrainedModel.model_validate(result["content"]).model_copy(update={"uri": move.uri})
+    for result in tools.ledger.results(tools.environment, move.model, "train", digest=move.digest, limit=1):
+        return TrainedModel.model_validate(result["content"]).model_copy(update={"uri": move.uri})
     raise ChampionError(
         f"the ledger holds no training of the champion's digest {move.digest[:12]}",
         where=f"version {move.version} of {move.model} in environment {tools.environment}",

@@ -94,8 +94,8 @@ def _champions_data(model: str, tools: Tools) -> DatasetRef | None:
     head = tools.ledger.head(model, tools.environment)
     if head is None:
         return None
-    contents = (result["content"] for result in reversed(tools.ledger.results(tools.environment, model, "train")))
-    return next((TrainedModel.model_validate(one).dataset for one in contents if one["digest"] == head.digest), None)
+    trained = tools.ledger.results(tools.environment, model, "train", digest=head.digest, limit=1)
+    return next((TrainedModel.model_validate(one["content"]).dataset for one in trained), None)
 
 
 def require_approval(

@@ -36,7 +36,6 @@ from ml_lifecycle.core.errors import (
     StaleEpochError,
     TargetRefusedError,
 )
-from ml_lifecycle.stages.approval import registered
 from ml_lifecycle.stages.champion import load_champion, verified_package
 from ml_lifecycle.stages.runner import Tools
 
@@ -339,8 +338,10 @@ def _refuse_other(ask: Ask, request: RunRequest, tools: Tools) -> None:
 
 def _version_of(ask: Ask, tools: Tools) -> ModelVersion:
     """The registration that the ask is about, as the ledger recorded it."""
-    for version in reversed(tuple(registered(ask.model, tools))):
-        if version.version == ask.version and all(getattr(version, name) == getattr(ask, name) for name in NAMED):
+    found = tools.ledger.results(tools.environment, ask.model, "register", version=ask.version)
+    for result in reversed(found):
+        version = ModelVersion.model_validate(result["content"])
+        if all(getattr(version, name) == getattr(ask, name) for name in NAMED):
             return version
     raise NoDecisionError(
         f"the ledger holds no registration of version {ask.version} with the digests that were approved",

@@ -206,16 +206,18 @@ def measure_performance(job: PerformanceJob, tools: Tools) -> PerformanceReport:
 def respond(job: ResponseJob, tools: Tools) -> MonitoringResponse:
     """Decide what the reports call for; a retry of the same run gives the answer that it gave before."""
     request = job.request
-    earlier = tools.ledger.results(tools.environment, request.model, "respond")
-    for entry in reversed(earlier):
-        # Every call of the command line is called "command": those are occasions of their own.
-        if "/" in tools.run and entry["run"] == tools.run and entry["content"]["partition"] == request.partition:
+    # Every call of the command line is called "command": those are occasions of their own.
+    if "/" in tools.run:
+        given = tools.ledger.results(
+            tools.environment, request.model, "respond", run=tools.run, partition=request.partition, limit=1
+        )
+        for entry in given:
             return MonitoringResponse.model_validate(entry["content"])
     action, reason = core.respond(
         job.drift,
         job.performance,
         on_drift=job.on_drift,
-        history=_history(job, earlier, tools),
+        history=_history(job, tools),
         now=tools.clock(),
         cooldown=job.cooldown,
         stop_after=job.stop_after,
@@ -341,11 +343,7 @@ def _scored(job: PerformanceJob, tools: Tools) -> tuple[int, Sequence[Scalar], p
     found = tools.data.published(uri)
     if found is None:
         return f"no predictions are published at {uri}"
-    known = [
-        entry["content"]
-        for entry in tools.ledger.results(tools.environment, job.request.model, "score")
-        if entry["content"]["uri"] == uri
-    ]
+    known = [entry["content"] for entry in tools.ledger.results(tools.environment, job.request.model, "score", uri=uri)]
     if not known:
         return f"the ledger knows of no scoring that published {uri}"
     content = known[-1]
@@ -408,9 +406,10 @@ def _as_label(value: Any) -> str:
 # --- Response --------------------------------------------------------------------------------------------------------
 
 
-def _history(job: ResponseJob, earlier: Sequence[Any], tools: Tools) -> core.History:
+def _history(job: ResponseJob, tools: Tools) -> core.History:
     model = job.request.model
-    requested = [entry["at"] for entry in earlier if entry["content"]["action"] == "retrain"]
+    asked_for = tools.ledger.results(tools.environment, model, "respond", action="retrain")
+    requested = [entry["at"] for entry in asked_for]
     releases = [move for move in tools.ledger.moves(model, tools.environment) if move.kind == "release"]
     since = releases[-1].moved_at if releases else None
     return core.History(
@@ -424,16 +423,18 @@ def _waiting_version(job: ResponseJob, tools: Tools) -> int | None:
     """A version whose approval can still lead to a release, and was asked for within the cooldown."""
     head = tools.ledger.head(job.request.model, tools.environment)
     epoch = head.epoch if head is not None else 0
-    recent = {
-        entry["content"]["version"]
-        for entry in tools.ledger.results(tools.environment, job.request.model, "register")
-        if tools.clock() - entry["at"] < job.cooldown
-    }
     asks = tools.ledger.open_asks(job.request.model, tools.environment)
     waiting = [
-        ask.version for ask in asks if ask.epoch == epoch and ask.version in recent and _is_answerable(ask, tools)
+        ask.version
+        for ask in asks
+        if ask.epoch == epoch and _is_recent(ask, job.cooldown, tools) and _is_answerable(ask, tools)
     ]
     return waiting[-1] if waiting else None
+
+
+def _is_recent(ask: Ask, cooldown: timedelta, tools: Tools) -> bool:
+    registered = tools.ledger.results(tools.environment, ask.model, "register", version=ask.version, limit=1)
+    return any(tools.clock() - entry["at"] < cooldown for entry in registered)
 
 
 def _is_answerable(ask: Ask, tools: Tools) -> bool:

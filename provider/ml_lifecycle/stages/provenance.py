@@ -117,10 +117,8 @@ def _standing(move: Move, uri: str, tools: Tools) -> ReleaseProvenance | None:
     if tools.data.state(uri) is None:
         return None
     found = tools.data.file_digest(uri)
-    for result in reversed(tools.ledger.results(move.environment, move.model, STAGE)):
-        recorded = ReleaseProvenance.model_validate(result["content"])
-        if (recorded.epoch, recorded.digest) == (move.epoch, found):
-            return recorded
+    for result in tools.ledger.results(move.environment, move.model, STAGE, epoch=move.epoch, digest=found, limit=1):
+        return ReleaseProvenance.model_validate(result["content"])
     return None
 
 
@@ -134,30 +132,29 @@ def _decision(move: Move, tools: Tools) -> Decision:
 
 
 def _version(move: Move, decision: Decision, tools: Tools) -> ModelVersion:
-    for result in reversed(tools.ledger.results(move.environment, move.model, "register")):
+    registered = tools.ledger.results(move.environment, move.model, "register", version=move.version)
+    for result in reversed(registered):
         version = ModelVersion.model_validate(result["content"])
-        if version.version == move.version and all(
-            getattr(version, name) == getattr(decision.ask, name) for name in NAMED
-        ):
+        if all(getattr(version, name) == getattr(decision.ask, name) for name in NAMED):
             return version
     raise _absent(move, "registration of the version that was approved")
 
 
 def _trained(version: ModelVersion, tools: Tools) -> TrainedModel:
     """The first training that left these bytes: a later one of the same key only found them again."""
-    for result in tools.ledger.results(tools.environment, version.name, "train"):
-        trained = TrainedModel.model_validate(result["content"])
-        if (trained.digest, trained.training_key) == (version.digest, version.training_key):
-            return trained
+    for result in tools.ledger.results(
+        tools.environment, version.name, "train", digest=version.digest, training_key=version.training_key
+    ):
+        return TrainedModel.model_validate(result["content"])
     raise _absent(version, "training of the version that was approved")
 
 
 def _gate(version: ModelVersion, tools: Tools) -> GateDecision:
-    for result in reversed(tools.ledger.results(tools.environment, version.name, "gate")):
-        if result["content"]["policy_digest"] == version.policy_digest:
-            gate = GateDecision.model_validate(result["content"])
-            if gate.evaluation.content_digest() == version.metrics_digest:
-                return gate
+    judged = tools.ledger.results(tools.environment, version.name, "gate", policy_digest=version.policy_digest)
+    for result in reversed(judged):
+        gate = GateDecision.model_validate(result["content"])
+        if gate.evaluation.content_digest() == version.metrics_digest:
+            return gate
     raise _absent(version, "judgement of the version that was approved")
 
 

@@ -145,8 +145,7 @@ def _refuse_changed(scored: ScoredPartition, tools: Tools) -> None:
     """A try that ended before the ledger knew of it left bytes that nobody can vouch for; those are taken."""
     known = [
         entry["content"]["fingerprint"]
-        for entry in tools.ledger.results(tools.environment, scored.model, "score")
-        if entry["content"]["uri"] == scored.uri
+        for entry in tools.ledger.results(tools.environment, scored.model, "score", uri=scored.uri)
     ]
     if known and scored.fingerprint not in known:
         raise DigestMismatchError(
