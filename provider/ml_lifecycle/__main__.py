@@ -1,4 +1,4 @@
-"""The ``ml-lifecycle`` command: checks pipeline files, and runs single stages on files without any server."""
+"""The ``ml-lifecycle`` command: pipeline files, single stages on files, and what the ledger holds; without Airflow."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import argparse
 import json
 import os
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ml_lifecycle import __version__
 from ml_lifecycle.commands import audit, decide, doctor, keygen, ledger, owners, status, verify
+from ml_lifecycle.commands.output import counted, print_json, publish_copy, publish_text
 from ml_lifecycle.core.errors import DataError, LifecycleError, PipelineError, RequestError
 
 if TYPE_CHECKING:
@@ -48,7 +47,8 @@ a whole turn on files, in a folder of its own:
   ml-lifecycle score --model model.json --data february.parquet --output scored.parquet
   ml-lifecycle drift --reference january.parquet --current february.parquet
 
-exit codes: 0 done or passed, 1 failed (a lint mistake, a verdict), 2 wrong usage or an error, 3 inconclusive
+exit codes of every command: 0 done, or what was looked at holds; 1 it does not (a mistake, a failed verdict, a row that
+was changed); 2 wrong usage or an error; 3 an inconclusive verdict
 """
 _RULE = re.compile(r"\s*(\w+)\s*(>=|<=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(?:by\s+(\S+)\s*)?")
 _FORMATS = (".parquet", ".csv")
@@ -79,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ml-lifecycle",
-        description="Check pipeline files, and run single stages of a model's life on files, without Airflow.",
+        description="Check pipeline files, run single stages of a model's life on files, and look after a deployment's "
+        "ledger. Airflow is not needed.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -217,15 +218,13 @@ def _lint(options: argparse.Namespace) -> int:
     mistakes = [mistake for document in documents for mistake in document.mistakes]
     if options.json:
         files = [{"file": one.file, "mistakes": [asdict(mistake) for mistake in one.mistakes]} for one in documents]
-        _print_json({"files": files, "unchecked": list(unchecked)})
+        print_json({"files": files, "unchecked": list(unchecked)})
     else:
         for mistake in mistakes:
             print(mistake)
         for what in unchecked:
             print(f"not checked: {what}")
-        print(
-            f"{len(mistakes)} mistake{'s' * (len(mistakes) != 1)} in {len(documents)} file{'s' * (len(documents) != 1)}"
-        )
+        print(f"{counted(len(mistakes), 'mistake')} in {counted(len(documents), 'file')}")
     return FAILED if mistakes else DONE
 
 
@@ -235,7 +234,7 @@ def _schema(options: argparse.Namespace) -> int:
     if options.markdown:
         print(markdown(), end="")
     else:
-        _print_json(json_schema())
+        print_json(json_schema())
     return DONE
 
 
@@ -341,7 +340,7 @@ def _score(options: argparse.Namespace) -> int:
 
     scored = run(score, job, tools, model=model.name)
     with tools.data.folder(scored.uri, scored.fingerprint) as folder:
-        _copy(folder / PREDICTIONS, options.output)
+        publish_copy(folder / PREDICTIONS, options.output)
     _print_result(options, scored, f"scored {scored.rows} rows into {options.output}")
     return DONE
 
@@ -363,10 +362,10 @@ def _drift(options: argparse.Namespace) -> int:
         title=f"{options.current.name} against {options.reference.name}",
     )
     if options.report is not None:
-        _write(found.html, options.report)
+        publish_text(found.html, options.report)
     if options.json:
         columns = [column.to_xcom() for column in found.columns]
-        _print_json({"verdict": found.verdict.value, "drifted_share": found.drifted_share, "columns": columns})
+        print_json({"verdict": found.verdict.value, "drifted_share": found.drifted_share, "columns": columns})
     else:
         share = "an unknown share" if found.drifted_share is None else f"{found.drifted_share:.0%}"
         print(f"{found.verdict.value}: {share} of {len(found.columns)} columns drifted")
@@ -415,7 +414,7 @@ def _land(files: Mapping[str, Path], tools: Tools) -> tuple[dict[str, Source], s
     sources = {}
     for name, path in files.items():
         sources[name] = Source(uri=f"inputs/{name}/{{{{ partition }}}}{path.suffix}")
-        _copy(path, tools.data.root / "inputs" / name / f"{partition}{path.suffix}")  # type: ignore[attr-defined]  # a LocalStore
+        publish_copy(path, tools.data.root / "inputs" / name / f"{partition}{path.suffix}")  # type: ignore[attr-defined]  # a LocalStore
     return sources, partition
 
 
@@ -433,32 +432,6 @@ def _table(path: Path) -> pd.DataFrame:
 
     _check_table_file(path)
     return LocalStore(path.resolve().parent).read_table(path.name)
-
-
-def _copy(source: Path, target: Path) -> None:
-    _publish(target, lambda path: shutil.copyfile(source, path))
-
-
-def _write(text: str, target: Path) -> None:
-    _publish(target, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def _publish(target: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", delete=False) as temporary:
-            path = Path(temporary.name)
-        try:
-            write(path)
-            path.chmod(0o644)
-            path.replace(target)
-        finally:
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"the file cannot be written ({error.strerror})", where=str(target), way_out="name a place you may write to"
-        ) from error
 
 
 def _some_key(source: Source, partition: str, tools: Tools) -> str:
@@ -524,12 +497,12 @@ def _handed(place: str, contract: type[Handed], command: str) -> Handed:
 def _checked(contract: type[Handed], content: Any, where: str, *, way_out: str = "see --help") -> Handed:
     from pydantic import ValidationError
 
+    from ml_lifecycle.core.contracts import first_mistake
+
     try:
         return contract.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise RequestError(f"{place}: {first['msg']}".lstrip(": "), where=where, way_out=way_out) from None
+        raise RequestError(first_mistake(error), where=where, way_out=way_out) from None
 
 
 def _rule(text: str) -> GateRule:
@@ -576,13 +549,9 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _print_result(options: argparse.Namespace, result: Contract, text: str) -> None:
     if options.json:
-        _print_json(result.to_xcom())
+        print_json(result.to_xcom())
     else:
         print(text)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _measured(name: str, metric: Metric) -> str:

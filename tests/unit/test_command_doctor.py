@@ -105,10 +105,10 @@ def test_only_the_environment_that_is_named_is_looked_at(
         (["--ledger", "{ledger}", "--environment", "moon"], "the ledger knows nothing of any model in moon"),
     ],
 )
-def test_input_that_cannot_be_used_gives_64_and_makes_no_file(
+def test_input_that_cannot_be_used_is_said_so_and_makes_no_file(
     filled: str, capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
 ) -> None:
-    assert main(["doctor", *(argument.format(ledger=filled) for argument in arguments)]) == 64
+    assert main(["doctor", *(argument.format(ledger=filled) for argument in arguments)]) == 2
     captured = capsys.readouterr()
     assert why in captured.err
     assert captured.out == ""

@@ -196,10 +196,10 @@ def test_an_audit_of_another_model_does_not_hold(verify: Verify, folder: Path) -
         (against("--audit", "~/release.pub"), "no plain JSON"),
     ],
 )
-def test_inputs_that_cannot_be_used_end_with_64(verify: Verify, arguments: tuple[str, ...], why: str) -> None:
+def test_inputs_that_cannot_be_used_end_with_2(verify: Verify, arguments: tuple[str, ...], why: str) -> None:
     code, out, error = verify(*arguments)
 
-    assert (code, out) == (64, "")
+    assert (code, out) == (2, "")
     assert why in error
 
 
@@ -208,7 +208,7 @@ def test_a_truncated_statement_cannot_be_used(verify: Verify, folder: Path, shar
     file = folder / "1.dsse.json"
     file.write_text(file.read_text()[: int(len(file.read_text()) * share)])
 
-    assert verify(*against())[0] == 64
+    assert verify(*against())[0] == 2
 
 
 def test_a_signed_statement_of_another_kind_cannot_be_used(verify: Verify, folder: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_signed_statement_of_another_kind_cannot_be_used(verify: Verify, folde
 
     code, _, error = verify(*against())
 
-    assert (code, "no statement about a release" in error) == (64, True)
+    assert (code, "no statement about a release" in error) == (2, True)
 
 
 def test_a_huge_file_cannot_be_used(verify: Verify, folder: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_huge_file_cannot_be_used(verify: Verify, folder: Path) -> None:
 
     code, _, error = verify(*against())
 
-    assert (code, "larger than" in error) == (64, True)
+    assert (code, "larger than" in error) == (2, True)
 
 
 # --- An answer -------------------------------------------------------------------------------------------------------
@@ -271,5 +271,5 @@ def test_an_answer_that_does_not_hold_ends_with_one(
 def test_an_answer_needs_its_own_options(verify: Verify, folder: Path) -> None:
     write_answer(folder)
 
-    assert verify("~/answer.json")[0] == 64
-    assert verify("~/answer.json", "--keys", "~/keys.json", "--model", "~/model")[0] == 64
+    assert verify("~/answer.json")[0] == 2
+    assert verify("~/answer.json", "--keys", "~/keys.json", "--model", "~/model")[0] == 2

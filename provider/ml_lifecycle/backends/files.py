@@ -126,7 +126,7 @@ def _sweep(target: Path) -> None:
                 shutil.rmtree(draft, ignore_errors=True)
 
 
-def publish_file(target: Path, write: Callable[[Path], None]) -> None:
+def publish_file(target: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a file, and make it appear as ``target`` whole or not at all, over what was there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".draft", dir=target.parent)

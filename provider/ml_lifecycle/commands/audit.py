@@ -5,21 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_lifecycle.commands.ledgers import opened
-from ml_lifecycle.core.errors import DataError, LedgerError, LifecycleError, PassingError, RequestError
+from ml_lifecycle.commands.ledgers import add_ledger, opened
+from ml_lifecycle.commands.output import print_json, publish_text
+from ml_lifecycle.core.errors import DataError, LedgerError, PassingError, RequestError
 
 if TYPE_CHECKING:
     from ml_lifecycle.backends.ledger.base import Ledger
     from ml_lifecycle.backends.ledger.chain import Head
 
-WHOLE, TAMPERED, BAD_INPUT = 0, 1, 64
+WHOLE, TAMPERED = 0, 1
 
 _EXPORTED = "hand in what `audit export` wrote"
 _HEAD = re.compile(r"([^=]+)=([1-9][0-9]*):([0-9a-f]{64})")
@@ -29,7 +28,7 @@ keep an export, or the heads that verify prints, where whoever may write to the 
   ml-lifecycle audit verify monday.jsonl
   ml-lifecycle audit verify --ledger URL --against monday.jsonl
 
-exit codes: 0 whole, 1 a row was changed, removed, put in or cut off, 64 the input cannot be used
+exit codes: 0 whole, 1 a row was changed, removed, put in or cut off, 2 wrong usage or an error
 """
 
 
@@ -60,13 +59,13 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("audit", help=text, description=f"{text[0].upper()}{text[1:]}.", **options)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="audit")
     export = commands.add_parser("export", help="write it out, one JSON object a line", **options)
-    export.add_argument("--ledger", required=True, metavar="URL", help="the ledger's database, as SQLAlchemy names it")
+    add_ledger(export)
     export.add_argument("--model", help="only this model's")
     export.add_argument("-o", "--output", type=Path, metavar="FILE", help="left out: to standard output")
-    export.set_defaults(command=_guarded(_export))
+    export.set_defaults(command=_export)
     check = commands.add_parser("verify", help="recompute every digest", **options)
     check.add_argument("file", nargs="?", type=Path, metavar="FILE", help="what export wrote; no ledger is needed")
-    check.add_argument("--ledger", metavar="URL", help="the ledger itself, each row of every table held against it")
+    add_ledger(check, required=False, text="the ledger itself, each row of every table held against its audit")
     check.add_argument("--model", help="only this model's")
     check.add_argument(
         "--against", type=Path, metavar="FILE", help="an earlier export, of which nothing may be missing"
@@ -79,19 +78,7 @@ def add_parser(subparsers: Any) -> None:
         help="a row that was the newest once, as verify printed it; may be repeated",
     )
     check.add_argument("--json", action="store_true", help="print the result as JSON")
-    check.set_defaults(command=_guarded(_verify))
-
-
-def _guarded(work: Any) -> Any:
-    def command(options: argparse.Namespace) -> int:
-        try:
-            code: int = work(options)
-        except LifecycleError as error:
-            print(f"ml-lifecycle audit {options.audit}: {error}", file=sys.stderr)
-            return BAD_INPUT
-        return code
-
-    return command
+    check.set_defaults(command=_verify)
 
 
 # --- Out -------------------------------------------------------------------------------------------------------------
@@ -101,16 +88,8 @@ def _export(options: argparse.Namespace) -> int:
     text = "".join(f"{json.dumps(line)}\n" for line in _lines(opened(options.ledger), options.model))
     if options.output is None:
         print(text, end="")
-        return WHOLE
-    try:
-        with tempfile.TemporaryDirectory(dir=options.output.parent, prefix=".audit-") as folder:
-            whole = Path(folder) / "audit.jsonl"
-            whole.write_text(text, encoding="utf-8")
-            whole.replace(options.output)
-    except OSError as error:
-        raise DataError(
-            f"it cannot be written ({error.strerror})", where=str(options.output), way_out="name a place you may write"
-        ) from None
+    else:
+        publish_text(text, options.output)
     return WHOLE
 
 
@@ -253,8 +232,7 @@ def _take(bundle: Bundle, line: str, *, where: str) -> None:
 
 def _print(options: argparse.Namespace, findings: list[Finding]) -> None:
     if options.json:
-        shown = {"whole": not any(one.problem for one in findings), "models": [asdict(one) for one in findings]}
-        print(json.dumps(shown, indent=2, ensure_ascii=False))
+        print_json({"whole": not any(one.problem for one in findings), "models": [asdict(one) for one in findings]})
         return
     for one in findings:
         said = f"tampered with: {one.problem}" if one.problem else f"{one.rows} rows, {one.head}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_lifecycle.commands.ledgers import opened
+from ml_lifecycle.commands.ledgers import add_ledger, opened
+from ml_lifecycle.commands.output import counted, print_json, publish_text
 from ml_lifecycle.core.errors import LedgerError, RequestError, SignatureError
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def add_parser(subparsers: Any) -> None:
 def _add_asks(subparsers: Any) -> None:
     text = "list the questions that wait for an answer, or write one into a file to answer it elsewhere"
     parser = subparsers.add_parser("asks", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    _add_ledger(parser, required=True)
+    add_ledger(parser)
+    _add_environment(parser)
     parser.add_argument("--model", help="only those about this model")
     parser.add_argument("--ask", default="", metavar="ID", help="only this one; its first digits are enough")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the one question into this file")
@@ -66,14 +67,14 @@ def _add_decide(subparsers: Any) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="for the signed answer")
     parser.add_argument("--submit", type=Path, metavar="ANSWER.json", help="write a signed answer into the ledger")
     parser.add_argument("--keys", type=Path, metavar="KEYS.json", help="public keys of those who may answer")
-    _add_ledger(parser, required=False)
+    add_ledger(parser, required=False)
+    _add_environment(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(command=decide)
 
 
-def _add_ledger(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    parser.add_argument("--ledger", required=required, metavar="URL", help="the ledger's database, as SQLAlchemy names")
-    parser.add_argument("--environment", default="dev", help="whose questions (default: dev)")
+def _add_environment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--environment", metavar="NAME", default="dev", help="whose questions (default: dev)")
 
 
 # --- What waits for an answer ----------------------------------------------------------------------------------------
@@ -84,13 +85,13 @@ def asks(options: argparse.Namespace) -> int:
     ledger = opened(options.ledger)
     found = [one for one in open_asks(ledger, options.environment, options.model) if one.ask_id.startswith(options.ask)]
     if options.output is not None:
-        _write(_only(found).model_dump_json(indent=2) + "\n", options.output)
+        publish_text(_only(found).model_dump_json(indent=2) + "\n", options.output)
     elif options.json:
-        _print_json({"asks": [one.to_xcom() for one in found]})
+        print_json({"asks": [one.to_xcom() for one in found]})
     else:
         for one in found:
             print(_line(one))
-        print(f"{len(found)} open question{'s' * (len(found) != 1)} in {options.environment}")
+        print(f"{counted(len(found), 'open question')} in {options.environment}")
     return DONE
 
 
@@ -156,9 +157,12 @@ def decide(options: argparse.Namespace) -> int:
 
 
 def _sign(options: argparse.Namespace) -> int:
+    from pydantic import ValidationError
+
     from ml_lifecycle.backends.signing.answers import sign_answer
     from ml_lifecycle.backends.signing.keys import read_signing_key
     from ml_lifecycle.core.answers import answer_to, objection
+    from ml_lifecycle.core.contracts import first_mistake
 
     _refuse_missing(options, "ask", "outcome", "name", "key", "output")
     question = read_ask(options.ask)
@@ -167,11 +171,13 @@ def _sign(options: argparse.Namespace) -> int:
         answer = answer_to(
             question, outcome=options.outcome, person=options.name, reason=options.reason.strip(), at=now
         )
-    except ValueError as error:
-        raise RequestError(f"this cannot be signed ({_first(error)})", way_out="shorten the name or reason") from None
+    except ValidationError as error:
+        raise RequestError(
+            f"this cannot be signed ({first_mistake(error)})", way_out="shorten the name or reason"
+        ) from None
     if why := objection(answer, now):
         raise SignatureError(why, where=str(options.ask), way_out="export the question again, or give a reason")
-    _write(sign_answer(answer, read_signing_key(options.key)), options.output)
+    publish_text(sign_answer(answer, read_signing_key(options.key)), options.output)
     print(f"{_line(question)}\n{options.outcome} by {options.name}, signed: {options.output}")
     return DONE
 
@@ -181,15 +187,20 @@ def read_ask(path: Path) -> OpenAsk:
 
     :raises RequestError: the file holds none, or one whose id is not its content's.
     """
+    from pydantic import ValidationError
+
     from ml_lifecycle.backends.signing.keys import parse_json, read_text
     from ml_lifecycle.core.answers import OpenAsk
+    from ml_lifecycle.core.contracts import first_mistake
 
     content = parse_json(read_text(path, most=MOST_BYTES), where=str(path))
     try:
         found = OpenAsk.model_validate(content)
-    except ValueError as error:
+    except ValidationError as error:
         raise RequestError(
-            f"this is no question ({_first(error)})", where=str(path), way_out="export it with `ml-lifecycle asks`"
+            f"this is no question ({first_mistake(error)})",
+            where=str(path),
+            way_out="export it with `ml-lifecycle asks`",
         ) from None
     if found.ask.ask_id != found.ask_id:
         raise RequestError(
@@ -214,7 +225,7 @@ def _submit(options: argparse.Namespace) -> int:
         at=datetime.now(timezone.utc),
     )
     if options.json:
-        _print_json({"decision": _plain(decision)})
+        print_json({"decision": _plain(decision)})
     elif decision is None:
         print("the answer counts; others have to answer, too")
     else:
@@ -230,31 +241,3 @@ def _refuse_missing(options: argparse.Namespace, *names: str) -> None:
 
 def _plain(value: Contract | None) -> Any:
     return value.to_xcom() if value is not None else None
-
-
-def _first(error: ValueError) -> str:
-    """The first mistake that pydantic found, in one line."""
-    from pydantic import ValidationError
-
-    if not isinstance(error, ValidationError):
-        return type(error).__name__
-    mistake = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, mistake['loc'])) or 'content'}: {mistake['msg']}"
-
-
-def _write(text: str, path: Path) -> None:
-    from ml_lifecycle.backends.files import publish_file
-
-    def write(draft: Path) -> None:
-        draft.write_text(text, encoding="utf-8")
-
-    try:
-        publish_file(path, write)
-    except OSError as error:
-        raise RequestError(
-            f"it cannot be written ({error.strerror})", where=str(path), way_out="name a place you may write to"
-        ) from None
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.commands.ledgers import add_options, opened, places
-from ml_lifecycle.core.errors import LifecycleError
+from ml_lifecycle.commands.output import counted, print_json
+from ml_lifecycle.core.errors import RequestError
 
 if TYPE_CHECKING:
     from ml_lifecycle.backends.ledger.base import Ledger
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
     from ml_lifecycle.core.invariants import Violation
     from ml_lifecycle.stages.runner import Tools
 
-SOUND, BROKEN, BAD_INPUT = 0, 1, 64
+SOUND, BROKEN = 0, 1
 
-_CODES = "exit codes: 0 sound, 1 something does not hold, 64 the input cannot be used\n"
+_CODES = "exit codes: 0 sound, 1 something does not hold, 2 wrong usage or an error\n"
 _FOLDER = "file://"
 
 
@@ -47,19 +46,13 @@ def add_parser(subparsers: Any) -> None:
 
 def doctor(options: argparse.Namespace) -> int:
     """Print every violation of an invariant."""
-    try:
-        found, checked = _examined(options)
-    except LifecycleError as error:
-        print(f"ml-lifecycle doctor: {error}", file=sys.stderr)
-        return BAD_INPUT
+    found, checked = _examined(options)
     if options.json:
-        shown = {"checked": checked, "violations": [one.to_xcom() for one in found]}
-        print(json.dumps(shown, indent=2, ensure_ascii=False))
+        print_json({"checked": checked, "violations": [one.to_xcom() for one in found]})
     else:
         for one in found:
             print(one)
-        models = f"{len(checked)} model{'s' * (len(checked) != 1)}"
-        print(f"{models}, {len(found)} violation{'s' * (len(found) != 1)}")
+        print(f"{counted(len(checked), 'model')}, {counted(len(found), 'violation')}")
     return BROKEN if found else SOUND
 
 
@@ -99,7 +92,6 @@ def _each(known: tuple[tuple[str, str], ...], ledger: Ledger, mlflow: str | None
 def _tracking(url: str) -> LocalTracking | MlflowTracking:
     from ml_lifecycle.backends.tracking.local import LocalTracking
     from ml_lifecycle.backends.tracking.mlflow import MlflowTracking
-    from ml_lifecycle.core.errors import RequestError
 
     if url.startswith(_FOLDER):
         folder = Path(url.removeprefix(_FOLDER))

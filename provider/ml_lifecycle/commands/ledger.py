@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ml_lifecycle.commands.ledgers import add_ledger
+
 DONE = 0
 
 
@@ -15,7 +17,7 @@ def add_parser(subparsers: Any) -> None:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="ledger_command")
     what = "make the tables, or bring them to this package's version, as the first use would"
     upgrade = commands.add_parser("upgrade", help=what, description=f"{what[0].upper()}{what[1:]}.")
-    upgrade.add_argument("--ledger", required=True, metavar="URL", help="its database, as SQLAlchemy names it")
+    add_ledger(upgrade)
     upgrade.set_defaults(command=_upgrade)
 
 

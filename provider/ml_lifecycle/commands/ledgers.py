@@ -16,11 +16,21 @@ _FILE = "sqlite:///"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """``--ledger``, ``--environment`` and ``--json``."""
-    parser.add_argument("--ledger", required=True, metavar="URL", help="the ledger's database, as SQLAlchemy names it")
+    add_ledger(parser)
     parser.add_argument(
         "--environment", metavar="NAME", help="only this environment (default: all that the ledger has)"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def add_ledger(
+    parser: argparse.ArgumentParser,
+    *,
+    required: bool = True,
+    text: str = "the ledger's database, as SQLAlchemy names it: sqlite:////srv/ledger.db, postgresql+psycopg://...",
+) -> None:
+    """``--ledger``."""
+    parser.add_argument("--ledger", required=required, metavar="URL", help=text)
 
 
 def opened(url: str) -> Ledger:

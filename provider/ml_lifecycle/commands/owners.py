@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_lifecycle.commands.ledgers import opened, places
+from ml_lifecycle.commands.ledgers import add_ledger, opened, places
+from ml_lifecycle.commands.output import counted, print_json
 from ml_lifecycle.core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -39,9 +39,14 @@ class Owned:
 def add_parser(subparsers: Any) -> None:
     """Add the command's options."""
     text = "list who answers for each model, and the models that nobody answers for"
-    parser = subparsers.add_parser("owners", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser = subparsers.add_parser(
+        "owners",
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog="exit codes: 0 somebody answers for every model, 1 there are orphans, 2 wrong usage or an error",
+    )
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="folder that holds pipeline files")
-    parser.add_argument("--ledger", metavar="URL", help="also look for champions whose pipeline file is gone")
+    add_ledger(parser, required=False, text="also look for champions whose pipeline file is gone")
     parser.add_argument(
         "--environment", metavar="NAME", help="only champions of this environment (default: of all that the ledger has)"
     )
@@ -57,12 +62,12 @@ def owners(options: argparse.Namespace) -> int:
     known = _known_owners(options.known) if options.known else None
     found = tuple(owned(pipelines, champions, known))
     if options.json:
-        print(json.dumps({"models": [asdict(one) for one in found]}, indent=2, ensure_ascii=False))
+        print_json({"models": [asdict(one) for one in found]})
     else:
         for one in found:
             print(_line(one))
         orphans = sum(bool(one.orphaned) for one in found)
-        print(f"{len(found)} model{'s' * (len(found) != 1)}, {orphans} orphan{'s' * (orphans != 1)}")
+        print(f"{counted(len(found), 'model')}, {counted(orphans, 'orphan')}")
     return ORPHANS if any(one.orphaned for one in found) else DONE
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.commands.ledgers import add_options, opened, places
+from ml_lifecycle.commands.output import print_json
 
 if TYPE_CHECKING:
     from ml_lifecycle.backends.ledger.base import Ledger
@@ -30,7 +30,7 @@ def status(options: argparse.Namespace) -> int:
     known = places(ledger, environment=options.environment, model=options.model)
     states = [state_of(model, environment, ledger) for model, environment in known]
     if options.json:
-        print(json.dumps({"states": states}, indent=2, ensure_ascii=False))
+        print_json({"states": states})
     else:
         print("\n\n".join(_text(state) for state in states))
     return DONE

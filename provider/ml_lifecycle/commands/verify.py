@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -12,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.commands.audit import read_export
-from ml_lifecycle.core.errors import DataError, LedgerError, LifecycleError, RequestError, SignatureError
+from ml_lifecycle.commands.output import print_json
+from ml_lifecycle.core.errors import DataError, LedgerError, RequestError, SignatureError
 
 if TYPE_CHECKING:
     from ml_lifecycle.core.provenance import Statement
 
-HOLDS, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 64
+HOLDS, DOES_NOT_HOLD = 0, 1
 MOST_BYTES = 8 * 1024 * 1024
 """Of a signed file."""
 
@@ -26,7 +25,7 @@ what a release published, and the answer of an approver:
   ml-lifecycle verify 7.dsse.json --key release.pub --model downloaded/ --data snapshot/ --audit audit.jsonl
   ml-lifecycle verify answer.json --keys keys.json
 
-exit codes: 0 everything that was looked at holds, 1 something does not, 64 an input cannot be used
+exit codes: 0 everything that was looked at holds, 1 something does not, 2 wrong usage or an error
 """
 
 
@@ -68,13 +67,9 @@ def verify(options: argparse.Namespace) -> int:
             checks.append(check)  # noqa: PERF402  # those that were made before an error are shown
     except SignatureError as error:
         checks.append(Check("it is signed by whom it should be, and as it was signed", (error.what,)))
-    except LifecycleError as error:
-        print(f"ml-lifecycle verify: {error}", file=sys.stderr)
-        return BAD_INPUT
     holds = not any(check.problems for check in checks)
     if options.json:
-        content = {"file": str(options.file), "holds": holds, "checks": [asdict(check) for check in checks]}
-        print(json.dumps(content, indent=2, ensure_ascii=False))
+        print_json({"file": str(options.file), "holds": holds, "checks": [asdict(check) for check in checks]})
     else:
         for line in _lines(checks):
             print(line)
@@ -163,14 +158,14 @@ def _statement(payload: bytes, where: str) -> Statement:
     from pydantic import ValidationError
 
     from ml_lifecycle.backends.signing.keys import parse_json
+    from ml_lifecycle.core.contracts import first_mistake
     from ml_lifecycle.core.provenance import Statement
 
     try:
         return Statement.model_validate(parse_json(payload, where=where))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
         raise RequestError(
-            f"this is no statement about a release ({'.'.join(map(str, first['loc']))}: {first['msg']})",
+            f"this is no statement about a release ({first_mistake(error)})",
             where=where,
             way_out="hand in what a release published below provenance/",
         ) from None

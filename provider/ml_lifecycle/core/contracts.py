@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Scalar = str | int | float | bool | None
 Stream = Literal["train", "release", "score", "monitor", "rollback", "drill"]
@@ -47,10 +47,21 @@ class Evidence(Contract):
     """What a stage concluded. The runner writes it into the ledger, and refuses a handed one that is not there."""
 
 
+def canonical_json(value: Any) -> str:
+    """The one text for a value: sorted keys, no blanks, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def digest_of(value: Any) -> str:
-    """SHA-256 (64 hex digits) over ``value`` as canonical JSON: sorted keys, no blanks, no NaN."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """SHA-256 (64 hex digits) over ``value`` as canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def first_mistake(error: ValidationError) -> str:
+    """The first thing that does not fit a contract, with its place; never the value, which may be a secret."""
+    mistake = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(map(str, mistake["loc"]))
+    return f"{place}: {mistake['msg']}" if place else mistake["msg"]
 
 
 class Verdict(str, Enum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 
 from ml_lifecycle.backends.files import manifest_of
 from ml_lifecycle.backends.signing import dsse
@@ -17,6 +16,7 @@ from ml_lifecycle.core.contracts import (
     Move,
     ReleaseProvenance,
     TrainedModel,
+    canonical_json,
 )
 from ml_lifecycle.core.deployment import NAMED
 from ml_lifecycle.core.errors import EvidenceError, LedgerError, NoDecisionError
@@ -76,9 +76,7 @@ def _publish(move: Move, uri: str, key: SigningKey, tools: Tools) -> ReleaseProv
 
 def seal_statement(told: Statement, key: SigningKey) -> str:
     """The statement in its envelope."""
-    content = told.model_dump(mode="json", by_alias=True)
-    payload = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return dsse.seal(payload.encode(), PAYLOAD_TYPE, key)
+    return dsse.seal(canonical_json(told.model_dump(mode="json", by_alias=True)).encode(), PAYLOAD_TYPE, key)
 
 
 def tell(move: Move, tools: Tools) -> Statement:

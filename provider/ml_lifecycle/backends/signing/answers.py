@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +13,7 @@ from ml_lifecycle.backends.ledger.base import Ledger
 from ml_lifecycle.backends.signing import dsse
 from ml_lifecycle.backends.signing.keys import Keys, SigningKey, parse_json
 from ml_lifecycle.core.answers import ANSWER_TYPE, Answer, objection
-from ml_lifecycle.core.contracts import Decision, Vote
+from ml_lifecycle.core.contracts import Decision, Vote, canonical_json, first_mistake
 from ml_lifecycle.core.errors import ApprovalRefusedError, LedgerError, RequestError, SignatureError
 
 MOST_BYTES = 256 * 1024
@@ -47,8 +46,7 @@ class Signed:
 
 def sign_answer(answer: Answer, key: SigningKey) -> str:
     """The answer in an envelope, signed."""
-    payload = json.dumps(answer.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return dsse.seal(payload.encode(), ANSWER_TYPE, key)
+    return dsse.seal(canonical_json(answer.to_xcom()).encode(), ANSWER_TYPE, key)
 
 
 def read_answer(envelope: str | bytes, keys: Keys, *, where: str) -> Signed:
@@ -169,12 +167,8 @@ def _answer(payload: bytes, where: str) -> Answer:
     try:
         return Answer.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
         raise RequestError(
-            f"this is no answer ({place}: {first['msg']})".replace("(: ", "("),
-            where=where,
-            way_out="sign one with `ml-lifecycle decide`",
+            f"this is no answer ({first_mistake(error)})", where=where, way_out="sign one with `ml-lifecycle decide`"
         ) from None
 
 

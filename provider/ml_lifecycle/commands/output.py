@@ -1,0 +1,45 @@
+"""How a command hands out what it found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ml_lifecycle.core.errors import RequestError
+
+
+def print_json(value: Any) -> None:
+    """Print plain JSON for the next program, and for people who look at it."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def publish_text(text: str, path: Path) -> None:
+    """Write a file whole or not at all.
+
+    :raises RequestError: it cannot be written there.
+    """
+    _publish(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def publish_copy(source: Path, path: Path) -> None:
+    """As :func:`publish_text`, with what another file holds."""
+    _publish(path, lambda draft: shutil.copyfile(source, draft))
+
+
+def counted(number: int, thing: str) -> str:
+    """Such as ``1 model`` or ``2 models``."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
+def _publish(path: Path, write: Callable[[Path], object]) -> None:
+    from ml_lifecycle.backends.files import publish_file
+
+    try:
+        publish_file(path, write)
+    except OSError as error:
+        raise RequestError(
+            f"it cannot be written ({error.strerror})", where=str(path), way_out="name a place you may write to"
+        ) from None
