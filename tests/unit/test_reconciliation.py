@@ -155,7 +155,7 @@ def test_another_environments_alias_is_left_alone(noon: Tools, tmp_path: Path) -
 
 
 def _registered(tools: Tools, number: int) -> Any:
-    from ml_lifecycle.stages.approval import registered as all_of
+    from ml_lifecycle.stages.evidence import registrations as all_of
 
     return next(one for one in all_of("flights", tools) if one.version == number)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 from ml_lifecycle.core.approval import POLICY
 from ml_lifecycle.core.contracts import Ask, Decision, ModelVersion, Move, Verdict
@@ -18,7 +19,10 @@ NAMED = {
 }
 """What a decision is about beside model, version and environment, and what a person calls it."""
 
-
+DEFAULT_TARGET: Mapping[str, Any] = {"backend": "alias"}
+"""Where a model serves that says nothing else."""
+ALL_TRAFFIC = 100
+"""Percent."""
 SANDBOX = "sandbox"
 """The environment in which nothing is ever moved."""
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ml_lifecycle.core import approval
 from ml_lifecycle.core.contracts import Ask, Contract, Decision, Deployment, Move, Posting, Verdict, Vote
-from ml_lifecycle.core.deployment import SANDBOX, denied
+from ml_lifecycle.core.deployment import ALL_TRAFFIC, SANDBOX, denied
 
 Invariant = Literal[
     "one champion",
@@ -27,9 +27,6 @@ Invariant = Literal[
     "one run and version per training",
     "no move in a sandbox",
 ]
-
-ALL = 100
-"""Percent of the traffic."""
 
 
 class Violation(Contract):
@@ -261,7 +258,7 @@ def _served(snapshot: Snapshot) -> Iterator[Found]:
     before = [move.version for move in snapshot.moves if move.epoch + 1 in opened]
     named = {head.version, *(move.version for move in snapshot.moves if move.epoch in opened), *before}
     strange = sorted(set(seen) - named)
-    if strange or (not opened and dict(seen) != {head.version: ALL}):
+    if strange or (not opened and dict(seen) != {head.version: ALL_TRAFFIC}):
         yield (
             "target serves the head",
             "target",
@@ -271,11 +268,11 @@ def _served(snapshot: Snapshot) -> Iterator[Found]:
 
 def _traffic(snapshot: Snapshot) -> Iterator[Found]:
     """Whole numbers that sum to 100; a deployment that ended gave all to one."""
-    if snapshot.observed and sum(snapshot.observed.values()) != ALL:
-        yield "traffic", "target", f"{_shown(snapshot.observed)} do not sum to {ALL}"
+    if snapshot.observed and sum(snapshot.observed.values()) != ALL_TRAFFIC:
+        yield "traffic", "target", f"{_shown(snapshot.observed)} do not sum to {ALL_TRAFFIC}"
     for one in snapshot.deployments:
         shares = sorted(share for share in one.traffic.values() if share)
-        if shares != [ALL]:
+        if shares != [ALL_TRAFFIC]:
             yield "traffic", f"epoch {one.champion.epoch}", f"the deployment ended with {dict(one.traffic)}"
 
 

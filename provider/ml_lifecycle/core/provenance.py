@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
+from ml_lifecycle.core.approval import same_name
 from ml_lifecycle.core.contracts import (
     DIGEST,
     Ask,
@@ -298,7 +299,7 @@ def _contradictions(told: Statement) -> Iterator[str]:
         if asked != said:
             yield f"the {name} is not the one that was asked about"
     approved = [vote for vote in decision.votes if vote.outcome == "approve"]
-    if len({vote.person.casefold() for vote in approved}) < _needed(decision):
+    if len({same_name(vote.person) for vote in approved}) < _needed(decision):
         yield f"{len(approved)} approved, and the question asks for {ask.terms.count}"
 
 

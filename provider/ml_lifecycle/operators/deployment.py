@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from ml_lifecycle.core.contracts import Contract, Decision, GateRule, RunRequest, Stream, Verdict
+from ml_lifecycle.core.deployment import DEFAULT_TARGET
 from ml_lifecycle.core.errors import (
     ConfigurationError,
     NoDecisionError,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from ml_lifecycle.stages.deployment import DeploymentJob
     from ml_lifecycle.stages.runner import Tools
 
-ALIAS_TARGET: Mapping[str, Any] = {"backend": "alias"}
 ANSWERS = "ml_lifecycle.sensors.approval:look_at_answers"
 LOOK_EVERY_S = 2.0
 LONGEST_LOOK = timedelta(minutes=5)
@@ -43,7 +43,7 @@ class _MovesChampion(LifecycleOperator):
 
     operator_extra_links = (MlflowVersionLink(),)
 
-    def __init__(self, *, model: str, target: Mapping[str, Any] = ALIAS_TARGET, **kwargs: Any) -> None:
+    def __init__(self, *, model: str, target: Mapping[str, Any] = DEFAULT_TARGET, **kwargs: Any) -> None:
         super().__init__(model=model, **{"outlets": [champion_asset(model)], **kwargs})
         self.target = target
 
@@ -198,7 +198,7 @@ class RehearseRollbackOperator(LifecycleOperator):
     stream: Stream = "drill"
 
     def __init__(
-        self, *, model: str, within: str | float = "PT5M", target: Mapping[str, Any] = ALIAS_TARGET, **kwargs: Any
+        self, *, model: str, within: str | float = "PT5M", target: Mapping[str, Any] = DEFAULT_TARGET, **kwargs: Any
     ) -> None:
         super().__init__(model=model, **kwargs)
         self.within = within

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from ml_lifecycle.core.deployment import DEFAULT_TARGET
 from ml_lifecycle.core.errors import InvariantError, LifecycleError, PassingError, ServiceUnavailableError
 from ml_lifecycle.hooks.tasks import parse, plain_errors
 from ml_lifecycle.hooks.tools import tools_for
-from ml_lifecycle.operators.deployment import ALIAS_TARGET
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,7 +31,7 @@ class ReconcileOperator(BaseOperator):
     template_fields: Sequence[str] = ()
     ui_color = "#e8f1fa"
 
-    def __init__(self, *, target: Mapping[str, Any] = ALIAS_TARGET, **kwargs: Any) -> None:
+    def __init__(self, *, target: Mapping[str, Any] = DEFAULT_TARGET, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.target = target
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
@@ -16,18 +16,17 @@ from ml_lifecycle.core.contracts import (
     Ask,
     Contract,
     Decision,
-    GateDecision,
     ModelVersion,
     Move,
     Posting,
     RunRequest,
-    TrainedModel,
     ValidationReport,
     Verdict,
     Vote,
 )
 from ml_lifecycle.core.deployment import denied, epoch_of
 from ml_lifecycle.core.errors import ApprovalRefusedError, LedgerError, LifecycleError, NoDecisionError, RequestError
+from ml_lifecycle.stages.evidence import gate_of, registrations, training_of
 from ml_lifecycle.stages.runner import Tools
 
 BY_HAND = ("manual", "command")
@@ -148,7 +147,7 @@ def candidate_of(request: RunRequest, tools: Tools) -> ModelVersion:
 
     :raises RequestError: the ledger knows no such version.
     """
-    known = {version.version: version for version in registered(request.model, tools)}
+    known = {version.version: version for version in registrations(request.model, tools)}
     wanted = request.version if request.version is not None else max(known, default=None)
     if wanted is not None and wanted in known:
         return known[wanted]
@@ -159,12 +158,6 @@ def candidate_of(request: RunRequest, tools: Tools) -> ModelVersion:
         where=f"the ledger of {tools.environment}",
         way_out=f"it has {there}" if there else f"run {request.model}_train first, and see what its gate says",
     )
-
-
-def registered(model: str, tools: Tools) -> Iterator[ModelVersion]:
-    """All registrations that the ledger recorded, oldest first: of one version, the last one counts."""
-    for result in tools.ledger.results(tools.environment, model, "register"):
-        yield ModelVersion.model_validate(result["content"])
 
 
 def requested_by(version: ModelVersion, tools: Tools) -> str | None:
@@ -361,7 +354,7 @@ def _briefing(version: ModelVersion, head: Move | None, asked: Asked, job: Appro
     return Briefing(
         candidate=_portrait(version.name, version.version, version.digest, tools),
         champion=_portrait(head.model, head.version, head.digest, tools) if head is not None else None,
-        gate=_gate_of(version, tools),
+        gate=gate_of(version, tools),
         verdict=version.gate_verdict,
         data_checks=_data_checks(version, tools),
         links=_links(version, tools),
@@ -387,10 +380,9 @@ def told_of_any(asked: Asked, author: str | None, tools: Tools) -> dict[str, Any
 
 
 def _portrait(model: str, version: int, digest: str, tools: Tools) -> Portrait:
-    found = tools.ledger.results(tools.environment, model, "train", digest=digest, limit=1)
-    if not found:
+    trained = training_of(model, digest, tools)
+    if trained is None:
         return Portrait(version, digest)
-    trained = TrainedModel.model_validate(found[0]["content"])
     code = {
         "code_version": trained.code_version,
         "features": trained.features,
@@ -401,15 +393,6 @@ def _portrait(model: str, version: int, digest: str, tools: Tools) -> Portrait:
         "hardware": trained.hardware,
     }
     return Portrait(version, digest, trained.dataset, code, trained.hyperparameters)
-
-
-def _gate_of(version: ModelVersion, tools: Tools) -> GateDecision | None:
-    judged = tools.ledger.results(tools.environment, version.name, "gate", policy_digest=version.policy_digest)
-    for result in reversed(judged):
-        decision = GateDecision.model_validate(result["content"])
-        if decision.evaluation.content_digest() == version.metrics_digest:
-            return decision
-    return None
 
 
 def _report_of(version: ModelVersion, tools: Tools) -> ValidationReport | None:

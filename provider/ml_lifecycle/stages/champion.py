@@ -23,6 +23,7 @@ from ml_lifecycle.core.errors import (
     PassingError,
     UntrustedModelError,
 )
+from ml_lifecycle.stages.evidence import training_of
 from ml_lifecycle.stages.runner import Tools
 
 if TYPE_CHECKING:
@@ -257,8 +258,9 @@ def _package_info(folder: Path, model: TrainedModel) -> PackageInfo:
 
 
 def _trained_in_ledger(move: Move, tools: Tools) -> TrainedModel:
-    for result in tools.ledger.results(tools.environment, move.model, "train", digest=move.digest, limit=1):
-        return TrainedModel.model_validate(result["content"]).model_copy(update={"uri": move.uri})
+    trained = training_of(move.model, move.digest, tools)
+    if trained is not None:
+        return trained.model_copy(update={"uri": move.uri})
     raise ChampionError(
         f"the ledger holds no training of the champion's digest {move.digest[:12]}",
         where=f"version {move.version} of {move.model} in environment {tools.environment}",

@@ -8,7 +8,7 @@ from datetime import timedelta
 from ml_lifecycle.backends.ledger.base import Asked
 from ml_lifecycle.backends.signing.answers import verify_signed_votes
 from ml_lifecycle.core.approval import approve_label
-from ml_lifecycle.core.contracts import Ask, Contract, DatasetRef, Decision, RunRequest, TrainedModel, ValidationReport
+from ml_lifecycle.core.contracts import Ask, Contract, DatasetRef, Decision, RunRequest, ValidationReport
 from ml_lifecycle.core.data_approval import (
     DataBriefing,
     DataPolicy,
@@ -22,6 +22,7 @@ from ml_lifecycle.core.data_approval import (
 )
 from ml_lifecycle.core.errors import NoDecisionError, SignatureError
 from ml_lifecycle.stages.approval import Question, as_asked, let_policy_decide, next_ask, told_of_any
+from ml_lifecycle.stages.evidence import training_of
 from ml_lifecycle.stages.runner import Tools
 
 
@@ -92,10 +93,8 @@ def _files(dataset: DatasetRef, tools: Tools) -> tuple[SourceFile, ...]:
 
 def _champions_data(model: str, tools: Tools) -> DatasetRef | None:
     head = tools.ledger.head(model, tools.environment)
-    if head is None:
-        return None
-    trained = tools.ledger.results(tools.environment, model, "train", digest=head.digest, limit=1)
-    return next((TrainedModel.model_validate(one["content"]).dataset for one in trained), None)
+    trained = training_of(model, head.digest, tools) if head is not None else None
+    return trained.dataset if trained is not None else None
 
 
 def require_approval(

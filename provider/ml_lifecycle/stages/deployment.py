@@ -26,7 +26,7 @@ from ml_lifecycle.core.contracts import (
     RunRequest,
     Verdict,
 )
-from ml_lifecycle.core.deployment import NAMED, SANDBOX, objection, previous_champion
+from ml_lifecycle.core.deployment import ALL_TRAFFIC, DEFAULT_TARGET, SANDBOX, objection, previous_champion
 from ml_lifecycle.core.errors import (
     LifecycleError,
     NoDecisionError,
@@ -37,10 +37,8 @@ from ml_lifecycle.core.errors import (
     TargetRefusedError,
 )
 from ml_lifecycle.stages.champion import load_champion, verified_package
+from ml_lifecycle.stages.evidence import registration_of
 from ml_lifecycle.stages.runner import Tools
-
-ALL = 100
-"""Percent of the traffic."""
 
 
 class DeploymentJob(Contract):
@@ -49,7 +47,7 @@ class DeploymentJob(Contract):
     request: RunRequest
     decision: Decision
     """Only names the ask: what counts is what the ledger says about it."""
-    target: dict[str, Any] = Field(default_factory=lambda: {"backend": "alias"})
+    target: dict[str, Any] = Field(default_factory=lambda: dict(DEFAULT_TARGET))
     policy_digest: str | None = Field(default=None, pattern=DIGEST)
     """Digest of the gate's rules as the pipeline says them at this moment; ``None`` where no pipeline does."""
 
@@ -58,7 +56,7 @@ class RollbackJob(Contract):
     """Bring the previous champion back."""
 
     request: RunRequest
-    target: dict[str, Any] = Field(default_factory=lambda: {"backend": "alias"})
+    target: dict[str, Any] = Field(default_factory=lambda: dict(DEFAULT_TARGET))
     """Where to serve, if the ledger does not say where the previous champion did."""
 
 
@@ -68,7 +66,7 @@ class DrillJob(Contract):
     request: RunRequest
     within: timedelta = timedelta(minutes=5)
     """How long it may take."""
-    target: dict[str, Any] = Field(default_factory=lambda: {"backend": "alias"})
+    target: dict[str, Any] = Field(default_factory=lambda: dict(DEFAULT_TARGET))
     """Where to serve, if the ledger does not say where the previous champion did."""
 
 
@@ -338,11 +336,9 @@ def _refuse_other(ask: Ask, request: RunRequest, tools: Tools) -> None:
 
 def _version_of(ask: Ask, tools: Tools) -> ModelVersion:
     """The registration that the ask is about, as the ledger recorded it."""
-    found = tools.ledger.results(tools.environment, ask.model, "register", version=ask.version)
-    for result in reversed(found):
-        version = ModelVersion.model_validate(result["content"])
-        if all(getattr(version, name) == getattr(ask, name) for name in NAMED):
-            return version
+    version = registration_of(ask, tools)
+    if version is not None:
+        return version
     raise NoDecisionError(
         f"the ledger holds no registration of version {ask.version} with the digests that were approved",
         where=f"{ask.model} in {tools.environment}",
@@ -434,7 +430,7 @@ def _refuse_superseded(move: Move, tools: Tools) -> None:
 
 
 def _refuse_other_traffic(move: Move, traffic: Mapping[int, int], target: DeploymentTarget) -> None:
-    if dict(traffic) != {move.version: ALL}:
+    if dict(traffic) != {move.version: ALL_TRAFFIC}:
         raise ServiceUnavailableError(
             f"the target serves {dict(traffic) or 'nothing'}, not version {move.version} alone",
             where=f"{move.model} on {target.backend}",
@@ -449,7 +445,7 @@ def _rehearse(back: Move, otherwise: Mapping[str, Any], tools: Tools) -> None:
     target = target_of(back, otherwise)
     load_champion(back, tools)
     traffic = target.rehearse(back, tools.registry)
-    if dict(traffic) != {back.version: ALL}:
+    if dict(traffic) != {back.version: ALL_TRAFFIC}:
         raise RollbackNotReadyError(
             f"the rehearsal served {dict(traffic) or 'nothing'}, not version {back.version} alone",
             where=f"{back.model} on {target.backend}",

@@ -18,10 +18,10 @@ from ml_lifecycle.core.contracts import (
     TrainedModel,
     canonical_json,
 )
-from ml_lifecycle.core.deployment import NAMED
 from ml_lifecycle.core.errors import EvidenceError, LedgerError, NoDecisionError
 from ml_lifecycle.core.provenance import PAYLOAD_TYPE, Statement, contradictions, statement
 from ml_lifecycle.stages.champion import verified_package
+from ml_lifecycle.stages.evidence import gate_of, registration_of, training_of
 from ml_lifecycle.stages.runner import Tools
 
 STAGE = "provenance"
@@ -130,30 +130,24 @@ def _decision(move: Move, tools: Tools) -> Decision:
 
 
 def _version(move: Move, decision: Decision, tools: Tools) -> ModelVersion:
-    registered = tools.ledger.results(move.environment, move.model, "register", version=move.version)
-    for result in reversed(registered):
-        version = ModelVersion.model_validate(result["content"])
-        if all(getattr(version, name) == getattr(decision.ask, name) for name in NAMED):
-            return version
-    raise _absent(move, "registration of the version that was approved")
+    version = registration_of(decision.ask, tools)
+    if version is None:
+        raise _absent(move, "registration of the version that was approved")
+    return version
 
 
 def _trained(version: ModelVersion, tools: Tools) -> TrainedModel:
-    """The first training that left these bytes: a later one of the same key only found them again."""
-    for result in tools.ledger.results(
-        tools.environment, version.name, "train", digest=version.digest, training_key=version.training_key
-    ):
-        return TrainedModel.model_validate(result["content"])
-    raise _absent(version, "training of the version that was approved")
+    trained = training_of(version.name, version.digest, tools, training_key=version.training_key)
+    if trained is None:
+        raise _absent(version, "training of the version that was approved")
+    return trained
 
 
 def _gate(version: ModelVersion, tools: Tools) -> GateDecision:
-    judged = tools.ledger.results(tools.environment, version.name, "gate", policy_digest=version.policy_digest)
-    for result in reversed(judged):
-        gate = GateDecision.model_validate(result["content"])
-        if gate.evaluation.content_digest() == version.metrics_digest:
-            return gate
-    raise _absent(version, "judgement of the version that was approved")
+    gate = gate_of(version, tools)
+    if gate is None:
+        raise _absent(version, "judgement of the version that was approved")
+    return gate
 
 
 def _absent(what: Move | ModelVersion, evidence: str) -> EvidenceError:

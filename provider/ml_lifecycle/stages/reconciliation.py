@@ -13,23 +13,22 @@ from ml_lifecycle.backends.deployment import target_from
 from ml_lifecycle.backends.deployment.base import DeploymentTarget
 from ml_lifecycle.core.approval import is_escalated
 from ml_lifecycle.core.contracts import Ask, Contract, Deployment, EscalationNotice, Move
-from ml_lifecycle.core.deployment import SANDBOX
+from ml_lifecycle.core.deployment import ALL_TRAFFIC, DEFAULT_TARGET, SANDBOX
 from ml_lifecycle.core.errors import LedgerError, LifecycleError, PassingError, StaleEpochError
 from ml_lifecycle.core.invariants import AskRecord, Snapshot, Violation, is_open, violations
-from ml_lifecycle.stages.deployment import ALL, finish, restore, target_of
+from ml_lifecycle.stages.deployment import finish, restore, target_of
 from ml_lifecycle.stages.runner import Tools, record
 
 BY_HAND = "move by hand"
 """What the audit calls a target that serves something else than the ledger says."""
 UNKNOWN = "unknown"
-ALIAS: Mapping[str, Any] = {"backend": "alias"}
 
 
 class ReconciliationJob(Contract):
     """Whose state is made true."""
 
     model: str
-    target: dict[str, Any] = Field(default_factory=lambda: dict(ALIAS))
+    target: dict[str, Any] = Field(default_factory=lambda: dict(DEFAULT_TARGET))
     """Where it serves, if the ledger does not say."""
 
 
@@ -100,7 +99,7 @@ def snapshot(
     ledger, environment = tools.ledger, tools.environment
     # The target first: a release between the two readings must not look like a target that fell behind.
     head = ledger.head(model, environment)
-    observed = _place(head, target or ALIAS).observe(model, tools.registry) if look else None
+    observed = _place(head, target or DEFAULT_TARGET).observe(model, tools.registry) if look else None
     moves = ledger.moves(model, environment)
     if (moves[-1] if moves else None) != head:
         observed = None
@@ -159,7 +158,7 @@ def _strange(head: Move, otherwise: Mapping[str, Any], tools: Tools) -> str:
     epoch = target.epoch(head.model, head.environment, tools.registry)
     # Read again after the target: what a newer move has just set is not strange.
     now = tools.ledger.head(head.model, head.environment)
-    is_right = seen == {head.version: ALL} and epoch in (0, head.epoch)
+    is_right = seen == {head.version: ALL_TRAFFIC} and epoch in (0, head.epoch)
     if now is None or now.epoch != head.epoch or is_right:
         return ""
     serves = ", ".join(f"version {version} with {share}%" for version, share in sorted(seen.items())) or "nothing"
