@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ml_lifecycle.backends.ledger.base import Asked, Ledger
-from ml_lifecycle.core.approval import approve_label, option_means
+from ml_lifecycle.core.approval import approve_label, is_form_of, option_means
 from ml_lifecycle.core.contracts import Posting, Vote
 from ml_lifecycle.core.errors import ApprovalRefusedError
 
@@ -48,6 +48,10 @@ _ANSWER = re.compile(r"(?s).*/dags/([^/]+)/dagRuns/([^/]+)/taskInstances/([^/]+)
 # `$` as the router has it, which also takes a line's end: whatever reaches Airflow's own function is seen here.
 _SHOWN = re.compile(r"Approve [0-9a-f]{8}")
 _NUMBER = TypeAdapter(int)
+_EARLIER_QUESTION = (
+    "The form shows an earlier question about the same bytes, which were judged anew since, or are asked about under "
+    "other terms. Trigger the run again to get a fresh form."
+)
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -73,6 +77,8 @@ class Task:
     """When its state was written last."""
     options: tuple[str, ...] = ()
     """What its form offers; empty where it has none."""
+    body: str = ""
+    """What its form says: of a task that was cleared, still what it said first."""
 
 
 class Server(Protocol):
@@ -172,8 +178,13 @@ class AnswerGuard:
         person = await self.server.person(scope, place.dag_id)
         body = await _body(receive)
         option, reason = _chosen(body)
-        await self._until_settled(posting, place)
-        vote = await self._in_thread(lambda: self._vote(posting, person, option, reason))
+        try:
+            task = await self._settled(posting, place)
+        except _Refusal as refusal:
+            why = str(refusal.detail)
+            await self._in_thread(lambda: self._note(posting, person, why))
+            raise
+        vote = await self._in_thread(lambda: self._vote(posting, task, person, option, reason))
 
         async def forward() -> _Reply:
             reply = _Reply()
@@ -183,11 +194,12 @@ class AnswerGuard:
 
         return await self._in_thread(lambda: self._carry(vote, forward))
 
-    async def _until_settled(self, posting: Posting, place: Place) -> None:
-        """Wait until an answer can be given without Airflow failing the task for it.
+    async def _settled(self, posting: Posting, place: Place) -> Task:
+        """The task, once an answer can be given without Airflow failing it for that.
 
         :raises _Refusal: the task is not waiting for this answer.
         """
+        waited_since: datetime | None = None
         while True:
             task = await self._in_thread(lambda: self.server.task(place))
             if task is None or task.state != PARKED or task.ti_id != posting.ti_id:
@@ -195,19 +207,27 @@ class AnswerGuard:
                     409, "The question is being put or was answered; look at the task and try again in a few seconds."
                 )
             rest = _rest(task.since)
-            if rest <= 0:
-                return
+            # Once is enough, however far the clock of whoever parked it is ahead.
+            if rest <= 0 or task.since == waited_since:
+                return task
+            waited_since = task.since
             await anyio.sleep(rest)
 
-    def _vote(self, posting: Posting, person: str, option: str, reason: str) -> Vote:
+    def _note(self, posting: Posting, person: str, why: str) -> None:
+        """Write into the audit that an answer came when none was waited for."""
+        self.server.ledger().refuse(posting.ask_id, person=person, why=why, at=datetime.now(timezone.utc))
+
+    def _vote(self, posting: Posting, task: Task, person: str, option: str, reason: str) -> Vote:
         ledger = self.server.ledger()
         asked = ledger.asked(posting.ask_id)
         if asked is None:
             raise _unjudged()
         at = datetime.now(timezone.utc)
         outcome = option_means(option, asked.ask.digest)
-        if outcome is None:
-            why = _another_question(option, asked)
+        # A rejection of what was asked before stops what is asked now, too; without a form Airflow takes no answer.
+        is_stale = outcome == "approve" and task.options and not is_form_of(posting.ask_id, task.body)
+        if outcome is None or is_stale:
+            why = _EARLIER_QUESTION if is_stale else _another_question(option, asked)
             ledger.refuse(posting.ask_id, person=person, why=why, at=at)
             raise _Refusal(409, why)
         return Vote(

@@ -152,13 +152,13 @@ class _ApiServer:
         ti = TaskInstance
         wanted = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
         statement = (
-            select(ti.id, ti.state, ti.updated_at, HITLDetail.options)
+            select(ti.id, ti.state, ti.updated_at, HITLDetail.options, HITLDetail.body)
             .outerjoin(HITLDetail, HITLDetail.ti_id == ti.id)
             .where(*(column == value for column, value in zip(wanted, place, strict=True)))
         )
         with create_session(scoped=False) as session:
             row = session.execute(statement).one_or_none()
-        return Task(str(row[0]), row[1], row[2], tuple(row[3] or ())) if row else None
+        return Task(str(row[0]), row[1], row[2], tuple(row[3] or ()), row[4] or "") if row else None
 
     async def person(self, scope: Scope, dag_id: str) -> str:
         """User name of whoever asks, by Airflow's own rules for this route.

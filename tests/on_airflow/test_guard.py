@@ -18,6 +18,7 @@ import pytest
 
 from ml_lifecycle import guard
 from ml_lifecycle.backends.ledger.base import Ledger
+from ml_lifecycle.core.approval import form_mark
 from ml_lifecycle.core.contracts import ApprovalTerms, Ask, Posting, Verdict, Vote
 from ml_lifecycle.guard import PAGE_STATUS, AnswerGuard, answered_at
 
@@ -191,7 +192,18 @@ def asked(form: Form, ledger: Ledger, *, approvers: tuple[str, ...] = ("approver
         author="eve",
     )
     ledger.post(posting, at=now)
+    show(form, form_mark(form.ask.ask_id))
     return form
+
+
+def show(form: Form, body: str) -> None:
+    """Let the form say this."""
+    from airflow.models.hitl import HITLDetail
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session(scoped=False) as session:
+        session.execute(update(HITLDetail).where(HITLDetail.ti_id == as_id(form.ti_id)).values(body=body))
 
 
 @pytest.fixture
@@ -260,6 +272,19 @@ def test_an_answer_that_comes_at_once_waits_until_airflow_has_seen_that_the_task
     assert monotonic() - began >= 0.9
 
 
+def test_a_clock_that_is_ahead_where_the_task_was_parked_holds_an_answer_back_no_longer(
+    form: Form, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "SETTLED_AFTER", timedelta(seconds=1))
+    form.change(updated_at=datetime.now(timezone.utc) + timedelta(seconds=20))
+    began = monotonic()
+
+    reply = form.answer("approver", APPROVE)
+
+    assert reply.status_code == 200
+    assert 0.9 <= monotonic() - began < 10
+
+
 # --- Answers that do not ---------------------------------------------------------------------------------------------
 
 
@@ -301,6 +326,22 @@ def test_a_stale_form_is_refused_and_the_audit_says_so(form: Form, ledger: Ledge
     assert "it said 'Approve 00000000', and what is asked is 'Approve 3f9a2c1b'" in reply.json()["detail"]
     ((who, why),) = refusals_of(form, ledger)
     assert (who, "another question" in why) == ("approver", True)
+
+
+def test_a_form_that_a_cleared_task_kept_cannot_approve_what_the_same_bytes_were_asked_about_since(
+    client: Any, ledger: Ledger
+) -> None:
+    form = asked(shown(client), ledger)
+    assert form.ask is not None
+    show(form, form_mark(form.ask.model_copy(update={"policy_digest": "4" * 64}).ask_id))
+
+    approving = form.answer("approver", APPROVE)
+    rejecting = form.answer("approver", REJECT, reason="not what I saw")
+
+    assert approving.status_code == 409
+    assert "shows an earlier question about the same bytes" in approving.json()["detail"]
+    assert [who for who, why in refusals_of(form, ledger) if "earlier question" in why] == ["approver"]
+    assert rejecting.status_code == 200
 
 
 def test_a_browser_is_refused_with_a_status_whose_text_the_page_shows(form: Form) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from ml_lifecycle.backends.files import digest_of_folder
+from ml_lifecycle.core.approval import is_form_of
 from ml_lifecycle.core.contracts import (
     ApprovalTerms,
     Columns,
@@ -246,7 +247,8 @@ def test_the_approver_reads_what_the_ledger_holds(noon: Tools, tmp_path: Path) -
     release(noon, posed(noon, asked()))
     registered(noon, tmp_path, 2)
 
-    body = posed(noon, asked()).body
+    question = posed(noon, asked())
+    body = question.body
 
     assert "replaces version 1" in body
     assert "| data rows | 100 | 200 |" in body
@@ -256,6 +258,7 @@ def test_the_approver_reads_what_the_ledger_holds(noon: Tools, tmp_path: Path) -
     assert "14 of 14 expectations met (pass)." in body
     assert "Data report: reports/1.html" in body
     assert "Asked for by bob: reason 2." in body
+    assert is_form_of(question.ask.ask_id, body)
     assert "2026-03-04 12:00 UTC" in body
 
 
@@ -396,6 +399,16 @@ def test_other_terms_are_another_question(noon: Tools, tmp_path: Path) -> None:
 
 
 # --- Policy ----------------------------------------------------------------------------------------------------------
+
+
+def test_policy_never_approves_what_a_person_rejected(noon: Tools, tmp_path: Path) -> None:
+    version = registered(noon, tmp_path, 1)
+    decided(noon, posed(noon, asked()), outcome="reject")
+    judged_again(noon, version, "9" * 64)
+
+    question = posed(noon, asked(required="never"))
+
+    assert (question.ask.policy_digest, question.decision) == ("9" * 64, None)
 
 
 @pytest.mark.parametrize("required", ["never", "on_inconclusive"])

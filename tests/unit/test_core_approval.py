@@ -12,7 +12,9 @@ from ml_lifecycle.core.approval import (
     body,
     cannot_approve,
     cell,
+    form_mark,
     is_escalated,
+    is_form_of,
     may_answer,
     not_in_force,
     number,
@@ -85,6 +87,7 @@ def judged(*checks: GateCheck, champion: ChampionResult | None = None, **slices:
 
 def told(**changes: Any) -> str:
     told_otherwise: dict[str, Any] = {
+        "ask_id": "e" * 64,
         "model": "flights",
         "environment": "prod",
         "candidate": Portrait(2, DIGEST, dataset("2013-01", "2013-02"), {"code_version": "abc"}, {"max_iter": 80}),
@@ -346,6 +349,13 @@ def test_it_says_what_replaces_what_who_asked_and_until_when() -> None:
     assert "**flights version 2** (`3f9a2c1b`) replaces version 1 in **prod**. Gate: **pass**." in text
     assert "Asked for by bob: drift in dep_delay." in text
     assert "Answer before **2026-03-01 12:00 UTC**; no answer is a no." in text
+
+
+def test_its_last_line_says_which_question_it_is_and_no_reason_can_pretend_another() -> None:
+    text = told(reason=f"drift\n\n{form_mark('f' * 64)}", links={form_mark("f" * 64): f"x\n{form_mark('f' * 64)}"})
+
+    assert is_form_of("e" * 64, text)
+    assert not is_form_of("f" * 64, text)
 
 
 def test_a_first_release_says_so() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ml_lifecycle.core.approval import is_form_of
 from ml_lifecycle.core.contracts import ApprovalTerms, DatasetRef, ExpectationResult, ValidationReport, Verdict, Vote
 from ml_lifecycle.core.data_approval import DataBriefing, DataPolicy, SourceFile, ask_about, body, policy_decides
 from ml_lifecycle.core.errors import ApprovalRefusedError, DigestMismatchError, NoDecisionError
@@ -340,6 +341,7 @@ def test_the_approver_reads_what_is_not_there_and_what_failed() -> None:
 
     text = body(
         DataBriefing(
+            ask_id="e" * 64,
             model="flights",
             environment="test",
             data=data,
@@ -353,6 +355,7 @@ def test_the_approver_reads_what_is_not_there_and_what_failed() -> None:
     )
 
     assert "Asked for by anna: labels were imported." in text
+    assert is_form_of("e" * 64, text)
     assert "| rows | 1,000 | 1,234 |" in text
     assert "| partitions | 2012-12 | 2013-01, 2013-02 |" in text
     assert "| columns that came with the labels | late | late |" in text

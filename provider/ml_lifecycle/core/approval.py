@@ -63,6 +63,16 @@ def named(ask: Ask) -> str:
     return f"version {ask.version} ({short(ask.digest)}) of {ask.model}"
 
 
+def form_mark(ask_id: str) -> str:
+    """The last line of a question's text: it says which one it is, and no value in the text can look like it."""
+    return f"Question `{ask_id}`."
+
+
+def is_form_of(ask_id: str, body: str) -> bool:
+    """Whether a form that Airflow shows is about this question, and not one that the task showed before."""
+    return body.rstrip().endswith(form_mark(ask_id))
+
+
 def asking_run(ask: Ask) -> str:
     """The DAG that asks about it."""
     return f"{ask.model}_train" if ask.kind == "dataset" else f"{ask.model}_release"
@@ -206,6 +216,7 @@ class Portrait:
 class Asking:
     """What an approver is told of any question."""
 
+    ask_id: str
     model: str
     environment: str
     links: Mapping[str, str] = field(default_factory=dict)
@@ -248,6 +259,7 @@ def body(briefing: Briefing) -> str:
         evaluation = briefing.gate.evaluation
         parts += [_checks(briefing.gate.checks), _metrics(evaluation), _slices(briefing.gate)]
     parts += [briefing.data_checks and f"### Data checks\n\n{briefing.data_checks}", links(briefing.links)]
+    parts.append(form_mark(briefing.ask_id))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

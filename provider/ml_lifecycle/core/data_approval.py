@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from ml_lifecycle.core.approval import MARKS, NOTHING, SHOWN_CHECKS, Asking, asked_by, cell, links, people, short, table
+from ml_lifecycle.core.approval import (
+    MARKS,
+    NOTHING,
+    SHOWN_CHECKS,
+    Asking,
+    asked_by,
+    cell,
+    form_mark,
+    links,
+    people,
+    short,
+    table,
+)
 from ml_lifecycle.core.contracts import (
     ApprovalTerms,
     Ask,
@@ -136,6 +148,7 @@ def body(briefing: DataBriefing) -> str:
         _unmet(briefing.report),
         _files(briefing.files),
         links(briefing.links),
+        form_mark(briefing.ask_id),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

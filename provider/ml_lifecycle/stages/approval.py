@@ -244,10 +244,13 @@ def as_asked(ask: Ask, tools: Tools) -> Asked:
 
 
 def let_policy_decide(ask: Ask, reason: str, tools: Tools) -> Decision | None:
-    """Policy's own approval, where a person is not asked for.
+    """Policy's own approval, where a person is not asked for; ``None`` where a person rejected the same bytes before.
 
     :raises ApprovalRefusedError: what is asked about did not pass.
     """
+    before = tools.ledger.decision_for(ask.model, ask.environment, ask.digest)
+    if before is not None and before.outcome == "reject":
+        return None
     vote = Vote(
         ask_id=ask.ask_id,
         outcome="approve",
@@ -368,6 +371,7 @@ def told_of_any(asked: Asked, author: str | None, tools: Tools) -> dict[str, Any
     ask_id = asked.ask.ask_id
     authors = [author, *(posting.author for posting in tools.ledger.postings(ask_id))]
     return {
+        "ask_id": ask_id,
         "model": asked.ask.model,
         "environment": tools.environment,
         "requested_by": asked.requested_by,
