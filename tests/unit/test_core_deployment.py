@@ -103,12 +103,17 @@ def test_nothing_that_the_gate_failed_is_released_even_if_somebody_approved_it()
     assert objection(failed, version, "prod", [], NOON) == "the gate failed it"
 
 
-@pytest.mark.parametrize(("decided", "objected"), [(3, True), (4, False)])
-def test_a_digest_that_was_rolled_back_needs_a_decision_after_that(decided: int, objected: bool) -> None:  # noqa: FBT001  # a table
+@pytest.mark.parametrize(("epoch", "objected"), [(1, True), (2, True), (3, False)])
+@pytest.mark.parametrize("decided", [1, 4])
+def test_a_digest_that_was_rolled_back_needs_a_question_after_that_by_whichever_clock(
+    epoch: int,
+    decided: int,
+    objected: bool,  # noqa: FBT001  # a table
+) -> None:
     moves = history("1", "2", "<1")  # the rollback took place three hours after noon
     digest = digest_of("2")
     decision = Decision(
-        ask=ASK.model_copy(update={"digest": digest, "epoch": 3}),
+        ask=ASK.model_copy(update={"digest": digest, "epoch": epoch}),
         outcome="approve",
         decided_by="ada",
         decided_at=NOON + decided * HOUR,

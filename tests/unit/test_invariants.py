@@ -235,6 +235,16 @@ def test_a_release_under_a_decision_that_was_not_valid_at_that_moment_is_found(
     assert why in found[0]
 
 
+def test_a_decision_by_a_clock_that_is_a_little_ahead_is_no_violation() -> None:
+    assert broken(decided(sound("1"), 1, decided_at=NOON + HOUR + timedelta(minutes=5))) == []
+
+
+def test_an_approval_after_a_rollback_by_a_clock_that_is_a_little_behind_is_no_violation() -> None:
+    anew = sound("1", "2", "<1", "2")
+
+    assert broken(decided(anew, 4, decided_at=NOON + 3 * HOUR - timedelta(minutes=4))) == []
+
+
 def test_a_move_at_the_decisions_last_moment_is_in_time() -> None:
     assert broken(decided(sound("1"), 1, expires_at=NOON + HOUR)) == []
 
@@ -341,6 +351,12 @@ def test_a_decision_against_a_rejection_is_found() -> None:
     found = broken(with_record(sound("1"), 1, votes=votes))
 
     assert any("the votes come to reject, and the decision is approve" in what for _, what in found)
+
+
+def test_a_decision_from_before_votes_were_kept_is_sound() -> None:
+    old = decided(sound("1"), 1, approved_by=())
+
+    assert broken(with_record(old, 1, votes=(), postings=())) == []
 
 
 def test_a_decision_without_any_vote_is_found() -> None:

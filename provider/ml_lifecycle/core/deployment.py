@@ -113,7 +113,8 @@ def _objections(
 
 def _objections_after_rollback(decision: Decision, moves: Sequence[Move]) -> Iterator[str]:
     rollback = denied(moves).get(decision.ask.digest)
-    if rollback is not None and decision.decided_at <= rollback.moved_at:
+    # By epoch, which no clock can set wrong: an ask names the one in force.
+    if rollback is not None and decision.ask.epoch < rollback.epoch:
         yield (
             f"the digest was rolled back at epoch {rollback.epoch} ({rollback.moved_at.isoformat()}), "
             f"after it was approved at {decision.decided_at.isoformat()}"

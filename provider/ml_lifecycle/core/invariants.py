@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from ml_lifecycle.core import approval
+from ml_lifecycle.core.answers import CLOCKS_DIFFER
 from ml_lifecycle.core.contracts import Ask, Contract, Decision, Deployment, Move, Posting, Verdict, Vote
 from ml_lifecycle.core.deployment import ALL_TRAFFIC, SANDBOX, denied
 
@@ -157,7 +158,11 @@ def _denied(snapshot: Snapshot) -> Iterator[Found]:
             continue
         record = snapshot.asks.get(move.decision_id or "")
         decision = record.decision if record else None
-        if decision is None or decision.decided_at <= rollback.moved_at or decision.decided_by == approval.POLICY:
+        if (
+            decision is None
+            or decision.decided_at <= rollback.moved_at - CLOCKS_DIFFER
+            or decision.decided_by == approval.POLICY
+        ):
             what = f"version {move.version} was rolled back at epoch {rollback.epoch}, and nobody approved it since"
             yield "no release of a denied digest", f"epoch {move.epoch}", what
 
@@ -192,7 +197,7 @@ def _flaws(move: Move, record: AskRecord, decision: Decision, *, is_head: bool) 
         yield f"the question was asked at epoch {ask.epoch}, so it gives no right to epoch {move.epoch}"
     if ask.gate_verdict is Verdict.FAIL:
         yield "the gate failed it"
-    if move.moved_at < decision.decided_at:
+    if move.moved_at < decision.decided_at - CLOCKS_DIFFER:
         yield f"it was moved at {move.moved_at.isoformat()}, before it was decided at {decision.decided_at.isoformat()}"
     if decision.expires_at is not None and move.moved_at > decision.expires_at:
         yield f"it was moved at {move.moved_at.isoformat()}, and the decision expired {decision.expires_at.isoformat()}"
@@ -209,6 +214,8 @@ def _votes(asks: Mapping[str, AskRecord]) -> Iterator[Found]:
         for number, count in Counter(vote.posting for vote in record.votes if vote.posting is not None).items():
             if count > 1:
                 yield "votes", where, f"showing {number} has {count} answers"
+        if not record.votes and record.decision is not None and not record.decision.approved_by:
+            continue  # decided before the ledger kept votes
         outcome = approval.outcome_of(record.ask, record.votes) if record.votes else None
         decided = record.decision.outcome if record.decision else None
         if decided != outcome:

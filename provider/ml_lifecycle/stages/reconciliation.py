@@ -71,6 +71,9 @@ def reconcile(job: ReconciliationJob, tools: Tools) -> Reconciliation:
     head = tools.ledger.head(job.model, tools.environment)
     facts = {"epoch": head.epoch, "version": head.version} if head else {}
     found = violations(snapshot(job.model, tools, target=job.target))
+    if found:
+        # The first picture may hold half of what was just being written.
+        found = violations(snapshot(job.model, tools, target=job.target))
     return Reconciliation(model=job.model, violations=found, **facts, **done)
 
 
