@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return FAILED
     except LifecycleError as error:
-        print(f"ml-lifecycle {options.name}: {error}", file=sys.stderr)
+        print(f"ml-lifecycle {options.called}: {error}", file=sys.stderr)
         return WRONG
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain again when it closes the stream.
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ml-lifecycle {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="name")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="called")
     _add_file_commands(commands)
     _add_training_commands(commands)
     _add_model_commands(commands)

@@ -236,6 +236,7 @@ def test_an_error_names_value_place_and_way_out_without_a_traceback(
 
     said = capsys.readouterr()
     assert said.out == ""
+    assert said.err.startswith(f"ml-lifecycle {arguments[0]}: ")
     assert words in said.err
     assert "Traceback" not in said.err
     assert "; " in said.err

@@ -175,8 +175,8 @@ def test_only_one_question_is_exported_at_a_time(desk: Desk) -> None:
 
 
 def test_a_step_without_its_options_says_which(desk: Desk) -> None:
-    assert "ask, outcome, --name, --key, --output is missing" in desk.run("decide")[2]
-    assert "--ledger, --keys is missing" in desk.run("decide", "--submit", "~/answer.json")[2]
+    assert "decide: missing: ask, outcome, --name, --key, --output" in desk.run("decide")[2]
+    assert "decide: missing: --ledger, --keys" in desk.run("decide", "--submit", "~/answer.json")[2]
 
 
 def test_keygen_prints_the_public_half_and_keeps_the_private_one(desk: Desk) -> None:

@@ -122,7 +122,7 @@ def _refuse_unknown(model: str | None, known: set[str]) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     if (options.file is None) == (options.ledger is None):
-        raise RequestError("one of FILE and --ledger is needed", where="audit verify", way_out="name exactly one")
+        raise RequestError("one of FILE and --ledger is needed", way_out="name exactly one")
     kept = _kept(options)
     if options.file is not None:
         bundle, ledger = read_export(options.file), None

@@ -236,7 +236,7 @@ def _submit(options: argparse.Namespace) -> int:
 def _refuse_missing(options: argparse.Namespace, *names: str) -> None:
     missing = [name if name in ("ask", "outcome") else f"--{name}" for name in names if getattr(options, name) is None]
     if missing:
-        raise RequestError(f"{', '.join(missing)} is missing", where="decide", way_out="see --help for the steps")
+        raise RequestError(f"missing: {', '.join(missing)}", way_out="see --help for the steps")
 
 
 def _plain(value: Contract | None) -> Any:

@@ -112,7 +112,9 @@ def _checks_of_answer(envelope: str, options: argparse.Namespace) -> Iterator[Ch
 
     _refuse_idle(options, "an answer", "key", "model", "data", "audit")
     if options.keys is None:
-        raise RequestError("it is a signed answer, and --keys is missing", where="verify", way_out="see --help")
+        raise RequestError(
+            "it is a signed answer, and --keys is missing", where=str(options.file), way_out="see --help"
+        )
     answer = read_answer(envelope, read_keys(options.keys), where=str(options.file)).answer
     yield Check(f"{answer.person} signed it")
     ask = answer.ask
@@ -133,7 +135,9 @@ def _checks_of_statement(envelope: str, options: argparse.Namespace) -> Iterator
 
     _refuse_idle(options, "a release's statement", "keys")
     if options.key is None:
-        raise RequestError("it is a release's statement, and --key is missing", where="verify", way_out="see --help")
+        raise RequestError(
+            "it is a release's statement, and --key is missing", where=str(options.file), way_out="see --help"
+        )
     keys = read_public_keys(options.key)
     payload, _ = unseal(envelope, PAYLOAD_TYPE, keys, where=str(options.file))
     yield Check(f"it was signed by a key of {options.key}")
@@ -219,7 +223,7 @@ def _check_of_environment(environment: str, options: argparse.Namespace) -> Iter
 def _refuse_idle(options: argparse.Namespace, what: str, *names: str) -> None:
     idle = [f"--{name}" for name in names if getattr(options, name) is not None]
     if idle:
-        raise RequestError(f"{', '.join(idle)} says nothing about {what}", where="verify", way_out="leave it out")
+        raise RequestError(f"{', '.join(idle)} says nothing about {what}", way_out="leave it out")
 
 
 def _refuse_absent(folder: Path) -> None:
