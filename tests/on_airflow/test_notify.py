@@ -111,11 +111,12 @@ def test_a_notifier_s_template_finds_every_part_and_what_people_typed_is_no_temp
     assert context == {"run_id": "r/1"}
 
 
-def test_the_second_list_is_told_when_a_question_is_escalated(tmp_path: Path) -> None:
+def test_the_second_list_is_told_when_a_question_is_escalated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told = tmp_path / "told"
+    configure(monkeypatch, {"class": f"{HERE}.ToFile", "kwargs": {"path": str(told)}})
     late = asked(escalate_to=("eve",), escalate_after_s=3600.0)
 
-    notify_escalated({}, late, posting(), notifiers=[ToFile(str(told))])
+    notify_escalated({}, late, posting())
 
     assert "version 2 (3f9a2c1b) of flights in prod waits for an answer\nWho may answer too: eve\n" in told.read_text()
 

@@ -74,19 +74,11 @@ def notify_posed(
     _tell(context, _notice("posed", asked, posting, people, subject=subject, contact=contact), notifiers)
 
 
-def notify_escalated(
-    context: Context,
-    asked: Asked,
-    posting: Posting,
-    *,
-    subject: str = "",
-    contact: str = "",
-    notifiers: Sequence[Any] = (),
-) -> None:
+def notify_escalated(context: Context, asked: Asked, posting: Posting) -> None:
     """Tell the second list of people that the question waits for them too."""
-    shown = subject or f"{approval.named(asked.ask)} in {asked.ask.environment} waits for an answer"
+    subject = f"{approval.named(asked.ask)} in {asked.ask.environment} waits for an answer"
     people = asked.ask.terms.escalate_to
-    _tell(context, _notice("escalated", asked, posting, people, subject=shown, contact=contact), notifiers)
+    _tell(context, _notice("escalated", asked, posting, people, subject=subject, contact=""), ())
 
 
 def alert_owner(
@@ -100,7 +92,7 @@ def alert_owner(
     """
     task, place = context["task"], f"{context['dag'].dag_id}.{context['task'].task_id}"
     subject = f"{place} failed" if event == "failed" else f"{place} alerts"
-    url = _task_address(context)
+    url = _task_address(context["dag"].dag_id, context["run_id"], context["task"].task_id, context["ti"].map_index)
     lines = [subject, what or _reason(context.get("exception"))]
     lines += [f"Look here: {url}"] if url else []
     lines += [f"The model's team: {task.owner}, {contact}"]
@@ -124,19 +116,17 @@ def _reason(error: object) -> str:
     return f"{type(error).__name__}: the task's log says more" if error else "the task's log says why"
 
 
-def _task_address(context: Context) -> str:
-    base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
-    parts = (context["dag"].dag_id, context["run_id"], context["task"].task_id)
-    dag, run, task = (quote(part, safe="") for part in parts)
-    return f"{base}/dags/{dag}/runs/{run}/tasks/{task}" if base else ""
-
-
 def question_address(posting: Posting) -> str:
     """Where a browser finds the question; an empty text where the deployment does not say its own address."""
+    task = _task_address(posting.dag_id, posting.run_id, posting.task_id, posting.map_index)
+    return f"{task}/required_actions" if task else ""
+
+
+def _task_address(dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str:
     base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
-    dag, run, task = (quote(part, safe="") for part in (posting.dag_id, posting.run_id, posting.task_id))
-    mapped = f"/mapped/{posting.map_index}" if posting.map_index >= 0 else ""
-    return f"{base}/dags/{dag}/runs/{run}/tasks/{task}{mapped}/required_actions" if base else ""
+    dag, run, task = (quote(part, safe="") for part in (dag_id, run_id, task_id))
+    mapped = f"/mapped/{map_index}" if map_index is not None and map_index >= 0 else ""
+    return f"{base}/dags/{dag}/runs/{run}/tasks/{task}{mapped}" if base else ""
 
 
 def _notice(
