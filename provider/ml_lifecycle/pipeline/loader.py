@@ -17,6 +17,7 @@ from typing import Any, NoReturn, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ml_lifecycle.core.deployment import DEFAULT_TARGET
 from ml_lifecycle.core.errors import LifecycleError, PipelineError, UnknownBackendError, did_you_mean
 from ml_lifecycle.pipeline.spec import Ambiguous, GateSection, Loc, Pipeline, Sections, disagreements
 
@@ -390,7 +391,7 @@ def _validate(document: Document) -> None:
 def _check_target(document: Document, values: Mapping[str, Any]) -> None:
     from ml_lifecycle.backends.deployment import target_from
 
-    options = values.get("deployment", {"backend": "alias"})
+    options = values.get("deployment", dict(DEFAULT_TARGET))
     if not isinstance(options, dict):
         return
     if not isinstance(options.get("backend"), str):

@@ -26,6 +26,7 @@ from pydantic import (
 from ml_lifecycle.core.approval import POLICY, same_name
 from ml_lifecycle.core.contracts import NAME, ApprovalTerms, DropRule, GateRule, HoldoutSpec, Scalar, Source
 from ml_lifecycle.core.data_approval import DataPolicy
+from ml_lifecycle.core.deployment import DEFAULT_TARGET
 from ml_lifecycle.core.errors import did_you_mean
 from ml_lifecycle.core.request import HyperparameterSpec
 
@@ -596,7 +597,7 @@ class Pipeline(Section):
     """What is measured, and what is enough."""
     approval: ApprovalSection = Field(default_factory=ApprovalSection)
     """Who answers for a release."""
-    deployment: dict[str, Any] = {"backend": "alias"}
+    deployment: dict[str, Any] = dict(DEFAULT_TARGET)
     """Target and its options, checked by the backend that it names."""
     scoring: ScoringSection | None = None
     """Batch scoring by the champion; left out: no such DAG."""
