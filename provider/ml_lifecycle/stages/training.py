@@ -23,6 +23,7 @@ from pydantic import Field
 
 from ml_lifecycle.backends.callables import callable_digest, load_callable
 from ml_lifecycle.backends.files import digest_of_folder, read_parquet
+from ml_lifecycle.backends.git import git
 from ml_lifecycle.backends.models.base import PackageInfo
 from ml_lifecycle.backends.models.skops import CATEGORY, NUMBER, SkopsFormat
 from ml_lifecycle.backends.tracking.base import Run
@@ -397,8 +398,8 @@ def code_version(project: Path) -> str:
     if given:
         return given
     try:
-        commit = _git(project, "rev-parse", "HEAD")
-        changed = _git(project, "diff", "--binary", "--no-ext-diff", "--no-textconv", "HEAD", "--", ".")
+        commit = git(project, "rev-parse", "HEAD")
+        changed = git(project, "diff", "--binary", "--no-ext-diff", "--no-textconv", "HEAD", "--", ".")
     except FileNotFoundError:
         return "unknown: git is not installed"
     except subprocess.TimeoutExpired:
@@ -406,19 +407,6 @@ def code_version(project: Path) -> str:
     except subprocess.CalledProcessError as error:
         return f"unknown: {(error.stderr.strip().splitlines() or ['git failed'])[0][:200]}"
     return f"{commit}-dirty.{hashlib.sha256(changed.encode()).hexdigest()[:8]}" if changed else commit
-
-
-def _git(project: Path, *arguments: str) -> str:
-    found = subprocess.run(  # noqa: S603  # fixed arguments and a folder
-        ["git", "-C", str(project), *arguments],  # noqa: S607  # git is where the deployment put it
-        check=True,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=10,
-        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
-    )
-    return found.stdout.strip()
 
 
 def hardware() -> dict[str, str | int]:
