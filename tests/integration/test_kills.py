@@ -1,4 +1,4 @@
-"""A sample of the kills that `make soak` lives through: every stage once, each kind of victim twice."""
+"""A sample of the kills that `make soak` lives through: of a process, and of a supervisor whose task lives on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from trial import names, pipeline_text
 pytestmark = pytest.mark.integration
 
 SAMPLE: tuple[tuple[Stage, str, str, str], ...] = (
+    ("ask", "ledger: ask", "after", "supervisor"),
     ("answer", "the end", "before", "task"),
     ("deploy", "ledger: release", "after", "supervisor"),
     ("deploy", "MLflow: set_alias", "before", "task"),

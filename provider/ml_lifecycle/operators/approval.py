@@ -121,13 +121,14 @@ class QuestionOperator(HITLOperator):
 
         :param shown: How the question was shown before, to the same people.
         """
-        posting = tools.ledger.post(self._posting(context, question), at=tools.clock())
         self.subject, self.body = question.subject, question.body
         self.options = [question.approve, question.reject]
         self.response_timeout = _patience(question, tools)
         try:
             super().execute(context)
         except TaskAwaitingInput as parked:
+            # After the form, which a try that Airflow has given up cannot write: it must not pass for the newest.
+            posting = tools.ledger.post(self._posting(context, question), at=tools.clock())
             if shown is None or shown.number != posting.number:
                 self._tell(context, question, posting, tools)
             parked.kwargs = {"question": question.to_xcom(), "posting": posting.to_xcom()}
