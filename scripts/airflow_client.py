@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import requests
 
-TIMEOUT_S = 30
+TIMEOUT_S = 60
+TRIES = 5
+PAUSE_S = 1.0
+BUSY = "Database error"
+"""What Airflow says when its database did not take a statement; its transaction was undone."""
 
 
 class AirflowClient:
@@ -18,6 +23,8 @@ class AirflowClient:
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url
         self.user = user
+        self.asked_again = 0
+        """How often a call was made anew because Airflow's database was busy."""
         self._session = requests.Session()
         answer = self._session.post(
             f"{url}/auth/token", json={"username": user, "password": password}, timeout=TIMEOUT_S
@@ -38,8 +45,17 @@ class AirflowClient:
         return answer.json() if answer.content else None
 
     def send(self, method: str, path: str, **options: Any) -> requests.Response:
-        """As :meth:`call`, with Airflow's answer as it is."""
-        return self._session.request(method, f"{self.url}/api/v2/{path}", timeout=TIMEOUT_S, **options)
+        """As :meth:`call`, with Airflow's answer as it is.
+
+        What a busy SQLite refused is asked again: it has done nothing.
+        """
+        for _ in range(TRIES):
+            answer = self._session.request(method, f"{self.url}/api/v2/{path}", timeout=TIMEOUT_S, **options)
+            if answer.status_code != requests.codes.server_error or BUSY not in answer.text:
+                break
+            self.asked_again += 1
+            time.sleep(PAUSE_S)
+        return answer
 
     def dags(self) -> set[str]:
         """Names of the DAGs that Airflow has read."""

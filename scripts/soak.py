@@ -75,7 +75,7 @@ class Size:
     one_at_a_time: int = 50
     """So many of the parked questions are answered while nothing else happens; the rest all at once."""
     races: int = 50
-    at_once: int = 8
+    at_once: int = 6
     """How many kills are lived through at the same time."""
 
 
@@ -94,6 +94,7 @@ class Soak:
         self.report: dict[str, dict[str, Any]] = {}
         """What each part measured, and everything that was not as it must be."""
         self._mistakes: list[str] = []
+        self._busy: Callable[[], int] = lambda: 0
         self._began = time.monotonic()
 
     def say(self, text: str) -> None:
@@ -111,6 +112,7 @@ class Soak:
         models = {model: pipeline_text(model) for model in [*names("s", self.size.models), "seed"]}
         trial = Trial(self.home / "trial", models, dag_files={"crowd.py": CROWD})
         try:
+            self._busy = lambda: trial.asked_again
             trial.start(self.say)
             for name, part in (("releases", self.releases), ("parked", self.parked), ("races", self.races)):
                 if name in parts:
@@ -128,7 +130,8 @@ class Soak:
         except (TrialError, LifecycleError, requests.RequestException) as error:
             self._wrong([f"it could not go on: {error}"])
         seconds = round(time.monotonic() - began, 1)
-        self.report[name] = {**found, "seconds": seconds, "mistakes": self._mistakes}
+        busy = {"asked_again_because_sqlite_was_busy": self._busy()}
+        self.report[name] = {**found, **busy, "seconds": seconds, "mistakes": self._mistakes}
         self.say(json.dumps(self.report[name]))
 
     def _wrong(self, mistakes: Iterable[str]) -> None:
@@ -235,7 +238,7 @@ class Soak:
 
     @staticmethod
     def _is_kept(trial: Trial, model: str, outcome: str) -> bool:
-        decision = trial.ledger.decision_for(model, ENVIRONMENT, _Seed.version_of(trial, model).digest)
+        decision = trial.ledger.decision_for(model, ENVIRONMENT, trial.newest(model).digest)
         return decision is not None and decision.outcome == outcome
 
     # --- races --------------------------------------------------------------------------------------------------------
@@ -278,9 +281,10 @@ class Soak:
 
     def kills(self) -> dict[str, Any]:
         """Every effect of asking, hearing the answer, deploying and rolling back, killed in every way."""
-        most = 150
+        most = 120
         shooting = Shooting(self.home / "shooting", {model: pipeline_text(model) for model in names("k", most)})
         try:
+            self._busy = lambda: shooting.trial.asked_again
             shooting.start(self.say)
             stages = shooting.effects()
             wanted = kills(stages)
@@ -322,11 +326,6 @@ class _Seed:
         record("gate", GateDecision.model_validate(self._newest("gate")), tools, model=model)
         version = ModelVersion.model_validate({**self._newest("register"), "name": model})
         record("register", version, tools, model=model)
-
-    @staticmethod
-    def version_of(trial: Trial, model: str) -> ModelVersion:
-        """The version that was planted."""
-        return ModelVersion.model_validate(trial.ledger.results(ENVIRONMENT, model, "register")[-1]["content"])
 
     def _newest(self, stage: str) -> dict[str, Any]:
         return dict(self.trial.ledger.results(ENVIRONMENT, "seed", stage)[-1]["content"])

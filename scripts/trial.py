@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count
@@ -120,6 +121,7 @@ class Trial:
         self._clients: dict[str, AirflowClient] = {}
         self._numbers = count(1)
         self._given = iter(self.models)
+        self._ahead: deque[tuple[str, str]] = deque()
 
     # --- starting and stopping ----------------------------------------------------------------------------------------
 
@@ -166,6 +168,11 @@ class Trial:
             password = self.deployment.users[person]
             self._clients[person] = AirflowClient(self.deployment.airflow_url, person, password)
         return self._clients[person]
+
+    @property
+    def asked_again(self) -> int:
+        """How often a call was made anew because Airflow's SQLite was busy."""
+        return sum(client.asked_again for client in self._clients.values())
 
     def model(self) -> str:
         """A model that nobody was given before."""
@@ -256,6 +263,20 @@ class Trial:
 
         return self.wait_for(f"the question of {dag_id} {run_id}", parked, deadline_s=deadline_s)
 
+    def ask_ahead(self, number: int) -> None:
+        """Start releases of so many models, for :meth:`asked` to hand out: meanwhile their questions are parked."""
+        for _ in range(number):
+            model = self.model()
+            self.candidate(model)
+            self._ahead.append((model, self.by("engineer").trigger(f"{model}_release")))
+
+    def asked(self) -> tuple[str, dict[str, Any]]:
+        """A model of its own with a first candidate, and the question about it."""
+        if not self._ahead:
+            self.ask_ahead(1)
+        model, run_id = self._ahead.popleft()
+        return model, self.question(f"{model}_release", run_id)
+
     def answer(
         self, person: str, question: Mapping[str, Any], option: str, *, reason: str = "looked at it"
     ) -> requests.Response:
@@ -321,6 +342,10 @@ class Trial:
         found = {name: self.log(dag_id, run_id, name).splitlines() for name in names}
         bad = ("warning", "error", "critical")
         return "\n".join(f"{name}: {line}" for name, lines in found.items() for line in lines if line.startswith(bad))
+
+    def newest(self, model: str) -> ModelVersion:
+        """The version that was registered last, as the ledger knows it."""
+        return ModelVersion.model_validate(self.ledger.results(ENVIRONMENT, model, "register")[-1]["content"])
 
     def champion(self, model: str) -> int | None:
         """The version that the ledger says serves."""

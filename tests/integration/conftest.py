@@ -11,6 +11,8 @@ from trial import Trial, names, pipeline_text
 PLAIN = 40
 """Models that any test may take with :meth:`trial.Trial.model`."""
 CHECKED = "{suite: crew/suite.json, approval: {approvers: [approver, second], expires_after: 1h}}"
+AHEAD = 11
+"""So many tests start from a question that is parked already."""
 SPECIAL = {
     "twice": pipeline_text("twice", approval="{required: always, approvers: [approver, second], count: 2}"),
     "brief": pipeline_text("brief", approval="{required: always, approvers: [approver], expires_after: 20s}"),
@@ -65,6 +67,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     running = Trial(tmp_path_factory.mktemp("trial"), {**models, **SPECIAL}, dag_files=dag_files)
     try:
         running.start()
+        running.ask_ahead(AHEAD)
         yield running
     finally:
         running.stop()

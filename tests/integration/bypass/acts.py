@@ -72,6 +72,12 @@ def nothing_moved(trial: Trial, model: str, *, champion: int | None = None) -> N
     trial.ledger.verify_audit(model)
 
 
+def audited(trial: Trial, model: str, person: str, reason: str) -> bool:
+    """Whether the audit says that this person's vote was refused, and why."""
+    rows = [row for row in trial.ledger.audit(model) if (row["actor"], row["action"]) == (person, "vote refused")]
+    return any(reason in row["detail"] for row in rows)
+
+
 def said(reply: requests.Response, status: int) -> str:
     """The sentence of a refusal, which Airflow's page shows."""
     assert reply.status_code == status, reply.text

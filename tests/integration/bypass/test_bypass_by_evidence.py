@@ -72,7 +72,7 @@ def test_a_forged_event_about_a_candidate_that_does_not_exist_asks_nobody(trial:
     assert trial.ended(f"{model}_release", run_id) == "failed"
     assert trial.ledger.open_asks(model, ENVIRONMENT) == ()
     nothing_moved(trial, model)
-    assert "has no version 9" in trial.log(f"{model}_release", run_id, "resolve")
+    assert "has no version 9" in trial.logs(f"{model}_release", run_id)
 
 
 def test_a_forged_event_about_a_real_candidate_only_asks(trial: Trial) -> None:
@@ -104,9 +104,8 @@ def test_an_alias_that_somebody_moves_in_mlflow_changes_neither_the_champion_nor
 
 
 def test_bytes_that_were_swapped_after_the_question_are_not_deployed(trial: Trial) -> None:
-    model = trial.model()
-    version = trial.candidate(model)
-    question = trial.ask(model)
+    model, question = trial.asked()
+    version = trial.newest(model)
 
     for file in _stored(trial, version.run_id, version.digest):
         file.write_bytes(file.read_bytes() + b" ")
@@ -134,9 +133,7 @@ def test_a_metric_edited_in_mlflow_after_the_gate_is_shown_to_nobody(trial: Tria
 
 
 def test_a_gate_that_was_loosened_after_the_approval_stops_the_release(trial: Trial) -> None:
-    model = trial.model()
-    trial.candidate(model)
-    question = trial.ask(model)
+    model, question = trial.asked()
 
     (trial.dags / f"{model}.yaml").write_text(pipeline_text(model, at_least=0.1))
     trial.answer("approver", question, "Approve").raise_for_status()
@@ -148,9 +145,7 @@ def test_a_gate_that_was_loosened_after_the_approval_stops_the_release(trial: Tr
 
 
 def test_approvers_who_were_added_to_the_file_after_the_question_cannot_answer_it(trial: Trial) -> None:
-    model = trial.model()
-    trial.candidate(model)
-    question = trial.ask(model)
+    model, question = trial.asked()
 
     (trial.dags / f"{model}.yaml").write_text(
         pipeline_text(model, approval=APPROVAL.replace("approver,", "approver, operator,"))
@@ -191,10 +186,11 @@ def test_feature_code_that_was_changed_after_the_approval_feeds_no_champion(tria
 
 
 def _announced(trial: Trial, model: str, extra: dict[str, Any]) -> str:
-    """Say that a candidate was registered, as an ordinary user; the run that Airflow starts for it."""
+    """Say that a candidate was registered, as an operator may; the run that Airflow starts for it."""
     assets = trial.by("engineer").call("GET", "assets", params={"name_pattern": f"{model}_candidate"})["assets"]
     body = {"asset_id": assets[0]["id"], "extra": extra}
-    trial.by("engineer").call("POST", "assets/events", json=body)
+    assert trial.by("engineer").send("POST", "assets/events", json=body).status_code == 403
+    trial.by("operator").call("POST", "assets/events", json=body)
 
     def started() -> str | None:
         runs = trial.by("engineer").runs(f"{model}_release")

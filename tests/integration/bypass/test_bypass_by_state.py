@@ -13,9 +13,8 @@ pytestmark = pytest.mark.integration
 
 
 def test_marking_the_approval_as_success_releases_nothing(trial: Trial) -> None:
-    model = trial.model()
-    trial.candidate(model)
-    dag_id, run_id = run_of(trial.ask(model))
+    model, question = trial.asked()
+    dag_id, run_id = run_of(question)
 
     mark(trial, "engineer", dag_id, run_id, "approve").raise_for_status()
 
@@ -25,9 +24,8 @@ def test_marking_the_approval_as_success_releases_nothing(trial: Trial) -> None:
 
 
 def test_a_decision_written_into_xcom_after_the_ask_releases_nothing(trial: Trial) -> None:
-    model = trial.model()
-    trial.candidate(model)
-    dag_id, run_id = run_of(trial.ask(model))
+    model, question = trial.asked()
+    dag_id, run_id = run_of(question)
     decision = forged(open_ask(trial, model))
     write_xcom(trial, "engineer", dag_id, run_id, "approve", value=decision)
 
@@ -39,9 +37,7 @@ def test_a_decision_written_into_xcom_after_the_ask_releases_nothing(trial: Tria
 
 
 def test_a_rejection_turned_into_an_approval_in_xcom_stays_a_rejection(trial: Trial) -> None:
-    model = trial.model()
-    trial.candidate(model)
-    question = trial.ask(model)
+    model, question = trial.asked()
     dag_id, run_id = run_of(question)
     decision = forged(open_ask(trial, model))
     trial.answer("approver", question, "Reject", reason="too many false alarms").raise_for_status()
@@ -180,9 +176,8 @@ def test_deploying_twice_under_one_decision_moves_once(trial: Trial) -> None:
 
 
 def test_the_deploy_task_cleared_alone_while_nobody_has_answered_releases_nothing(trial: Trial) -> None:
-    model = trial.model()
-    trial.candidate(model)
-    dag_id, run_id = run_of(trial.ask(model))
+    model, question = trial.asked()
+    dag_id, run_id = run_of(question)
 
     mark(trial, "engineer", dag_id, run_id, "approve", state="skipped").raise_for_status()
     trial.task_ended(dag_id, run_id, "deploy")
@@ -234,9 +229,7 @@ def test_a_sandbox_deploys_nothing_even_when_a_person_approves(trial: Trial) -> 
 
 
 def test_a_viewer_can_neither_answer_nor_edit_nor_mark(trial: Trial) -> None:
-    model = trial.model()
-    trial.candidate(model)
-    question = trial.ask(model)
+    model, question = trial.asked()
     dag_id, run_id = run_of(question)
 
     answered = trial.answer("viewer", question, "Approve")
