@@ -84,6 +84,9 @@ class Task:
 class Server(Protocol):
     """What the guard asks of the API server that it stands in."""
 
+    def environment(self) -> str:
+        """The environment of this deployment, which may share its ledger with others."""
+
     def ledger(self) -> Ledger:
         """The ledger of this deployment."""
 
@@ -150,7 +153,7 @@ class AnswerGuard:
         :raises _Refusal: it is one of ours, and the ledger does not say which.
         """
         try:
-            posting = self.server.ledger().posting_at(*place)
+            posting = self.server.ledger().posting_at(self.server.environment(), *place)
         except Exception:
             self.server.forget_ledger()
             if not self.server.models_of(place.dag_id):

@@ -124,6 +124,12 @@ class _ApiServer:
     def __init__(self) -> None:
         self._ledger: Ledger | None = None
 
+    def environment(self) -> str:
+        """What the options of this process say."""
+        from ml_lifecycle.hooks.settings import read_settings
+
+        return read_settings().environment
+
     def ledger(self) -> Ledger:
         """The ledger of this deployment, looked up once: the connection may lie in a secrets backend."""
         from ml_lifecycle.hooks.ledger import LedgerHook

@@ -453,7 +453,7 @@ def test_the_same_try_that_shows_a_question_again_keeps_its_number(ledger: Ledge
     assert first == again
     assert (first.number, next_try.number) == (1, 2)
     assert ledger.postings(ask.ask_id) == (first, next_try)
-    assert ledger.posting_at("flights_release", "release/1", "approve", -1) == next_try
+    assert ledger.posting_at("test", "flights_release", "release/1", "approve", -1) == next_try
     assert actions(ledger) == ["ask", "post", "post"]
 
 
@@ -519,7 +519,23 @@ def test_an_answer_from_airflow_has_to_say_which_showing_it_answers(ledger: Ledg
 
 
 def test_a_task_that_shows_none_of_our_questions_has_no_posting(ledger: Ledger) -> None:
-    assert ledger.posting_at("other", "run", "task", -1) is None
+    assert ledger.posting_at("test", "other", "run", "task", -1) is None
+
+
+def test_environments_that_share_a_ledger_show_their_questions_without_each_other(ledger: Ledger) -> None:
+    here, there = (question(registered(1), environment=name) for name in ("prod", "staging"))
+    for ask in (here, there):
+        ledger.ask(ask, requested_by=None, at=NOON, expires_at=None)
+    ours, theirs = (ledger.post(shown(ask, ti_id=ask.environment), at=NOON) for ask in (here, there))
+
+    again = ledger.post(shown(here, ti_id="prod"), at=NOON + HOUR)
+    decision = ledger.vote(answer(here, posting=ours.number))
+
+    assert ledger.posting_at("prod", "flights_release", "release/1", "approve", -1) == ours == again
+    assert ledger.posting_at("staging", "flights_release", "release/1", "approve", -1) == theirs
+    assert ledger.posting_at("dev", "flights_release", "release/1", "approve", -1) is None
+    assert decision is not None
+    assert ledger.vote(answer(there, posting=theirs.number)) is not None
 
 
 def test_a_posting_names_the_model_of_its_question(ledger: Ledger) -> None:
@@ -1218,7 +1234,7 @@ class AnySequence(RuleBasedStateMachine):
         before = self.ledger.postings(ask.ask_id)
         posting = self.ledger.post(shown(ask, ti_id=str(self.keys), run=run), at=self.tick())
         assert posting in before or posting.number == len(before) + 1
-        assert self.ledger.posting_at("flights_release", run, "approve", -1) == posting
+        assert self.ledger.posting_at("test", "flights_release", run, "approve", -1) == posting
 
     @precondition(lambda self: bool(self.asks))
     @rule(

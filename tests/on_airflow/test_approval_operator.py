@@ -232,7 +232,7 @@ def test_a_try_after_the_first_of_two_answers_asks_for_the_second(ready: Callabl
 def test_a_showing_says_which_task_shows_it_and_who_triggered_it(release: Release) -> None:
     parked = release.ask()
 
-    posting = release.ledger().posting_at(f"{release.model}_release", "manual__1", "approve", -1)
+    posting = release.ledger().posting_at("test", f"{release.model}_release", "manual__1", "approve", -1)
 
     assert posting is not None
     assert posting.to_xcom() == (parked.kwargs or {})["posting"]

@@ -165,12 +165,19 @@ def shown(client: Any, *, dag_id: str = "guarded_release", task_id: str = "appro
     return form
 
 
-def asked(form: Form, ledger: Ledger, *, approvers: tuple[str, ...] = ("approver", "second"), count: int = 1) -> Form:
+def asked(
+    form: Form,
+    ledger: Ledger,
+    *,
+    approvers: tuple[str, ...] = ("approver", "second"),
+    count: int = 1,
+    environment: str = "test",
+) -> Form:
     """The same form, showing a question of the ledger; anna asked for the training, eve for the release."""
     now = datetime.now(timezone.utc)
     form.ask = Ask(
         model="guarded",
-        environment="test",
+        environment=environment,
         version=next(numbers),
         digest=DIGEST,
         dataset_fingerprint="1" * 64,
@@ -184,7 +191,7 @@ def asked(form: Form, ledger: Ledger, *, approvers: tuple[str, ...] = ("approver
     posting = Posting(
         ask_id=form.ask.ask_id,
         model="guarded",
-        environment="test",
+        environment=environment,
         dag_id=form.dag_id,
         run_id=form.run_id,
         task_id=form.task_id,
@@ -233,6 +240,19 @@ def test_an_answer_stands_in_the_ledger_and_the_task_goes_on(form: Form, ledger:
     assert (reply.status_code, reply.json()["chosen_options"]) == (200, [APPROVE])
     assert votes_on(form, ledger) == [("approver", "approve", "good numbers")]
     assert form.record() == ("scheduled", [APPROVE])
+
+
+def test_a_question_of_another_environment_with_the_same_ledger_is_not_this_task_s(form: Form, ledger: Ledger) -> None:
+    ours = form.ask
+    other = asked(Form(form.client, form.dag_id, form.run_id, form.task_id, form.ti_id), ledger, environment="staging")
+    assert ours is not None
+    show(form, form_mark(ours.ask_id))
+
+    reply = form.answer("approver", APPROVE)
+
+    assert reply.status_code == 200
+    assert [person for person, _, _ in votes_on(form, ledger)] == ["approver"]
+    assert votes_on(other, ledger) == []
 
 
 def test_a_browser_s_cookie_says_who_answers(form: Form, ledger: Ledger) -> None:

@@ -44,8 +44,11 @@ class Ledger(ABC):
         """
 
     @abstractmethod
-    def has_result(self, environment: str, digest: str) -> bool:
-        """Whether some stage concluded exactly this."""
+    def has_result(self, environment: str, digest: str, *, run: str | None = None) -> bool:
+        """Whether some stage concluded exactly this.
+
+        :param run: Only if a stage of this run did.
+        """
 
     @abstractmethod
     def results(
@@ -96,8 +99,11 @@ class Ledger(ABC):
         """
 
     @abstractmethod
-    def posting_at(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Posting | None:
-        """The newest question that a task shows, or ``None`` where it shows none of ours."""
+    def posting_at(self, environment: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> Posting | None:
+        """The newest question that a task of this environment's Airflow shows; ``None`` where it shows none of ours.
+
+        Deployments that share a ledger may name their DAGs, runs and tasks alike.
+        """
 
     @abstractmethod
     def postings(self, ask_id: str) -> tuple[Posting, ...]:

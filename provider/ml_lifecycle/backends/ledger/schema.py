@@ -118,7 +118,7 @@ postings = Table(
     Column("run_id", String, nullable=False),
     Column("task_id", String, nullable=False),
     Column("map_index", Integer, nullable=False),
-    # Counts what one task has shown, whichever question it was.
+    # Counts what tasks of this name have shown, whichever question it was, and in whichever environment.
     Column("turn", Integer, nullable=False),
     Column("ti_id", String, nullable=False),
     Column("author", String),

@@ -61,9 +61,10 @@ class SqlLedger(Ledger):
 
         return self._database.write(work, lock=model)
 
-    def has_result(self, environment: str, digest: str) -> bool:
-        """Whether some stage concluded exactly this."""
-        found = self._database.read(lambda tx: tx.row("stage_results", environment=environment, digest=digest))
+    def has_result(self, environment: str, digest: str, *, run: str | None = None) -> bool:
+        """Whether some stage concluded exactly this; of this run, where one is named."""
+        only = {} if run is None else {"run": run}
+        found = self._database.read(lambda tx: tx.row("stage_results", environment=environment, digest=digest, **only))
         return found is not None
 
     def results(
@@ -191,15 +192,17 @@ class SqlLedger(Ledger):
 
         def work(tx: Transaction) -> Posting:
             place = _place(posting)
-            here = tx.newest("postings", "turn", **place)
+            here = tx.newest("postings", "turn", **place, environment=posting.environment)
             if here is not None and _is_waiting(tx, here) and _is_same_showing(posting, _posting(here)):
                 return _posting(here)
             last = tx.newest("postings", "number", ask_id=posting.ask_id)
+            # Of whichever environment: turns count on, so that no two rows share one.
+            turn = tx.newest("postings", "turn", **place)
             row = {
                 **_scope(ask, posting.ask_id),
                 **place,
                 "number": last["number"] + 1 if last else 1,
-                "turn": here["turn"] + 1 if here else 1,
+                "turn": turn["turn"] + 1 if turn else 1,
                 "ti_id": posting.ti_id,
                 "author": posting.author,
                 "at": chain.text_of(at),
@@ -210,9 +213,10 @@ class SqlLedger(Ledger):
 
         return self._database.write(work, lock=ask.model)
 
-    def posting_at(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Posting | None:
-        """The newest question that a task shows, or ``None`` where it shows none of ours."""
-        place = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+    def posting_at(self, environment: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> Posting | None:
+        """The newest question that a task of this environment's Airflow shows; ``None`` where it shows none of ours."""
+        task = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+        place = {"environment": environment, **task}
         row = self._database.read(lambda tx: tx.newest("postings", "turn", **place))
         return _posting(row) if row else None
 
@@ -598,7 +602,7 @@ def _outdated(tx: Transaction, ask_id: str, number: int) -> Iterator[str]:
         return
     if not _is_waiting(tx, posting):
         yield "this showing of the question has been answered: wait until it is shown anew"
-    newest = tx.newest("postings", "turn", **_place(_posting(posting)))
+    newest = tx.newest("postings", "turn", **_place(_posting(posting)), environment=posting["environment"])
     if newest is not None and newest["turn"] != posting["turn"]:
         yield "the task has shown a question anew since: open it again and answer that one"
 
