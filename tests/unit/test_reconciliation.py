@@ -66,7 +66,7 @@ def test_what_is_as_it_should_be_stays_untouched(noon: Tools, tmp_path: Path) ->
     report = reconcile(JOB, noon)
 
     assert report == Reconciliation(model="flights", epoch=2, version=2)
-    assert report.is_sound
+    assert report.faults == ()
     assert actions(noon) == rows
 
 
@@ -86,7 +86,7 @@ def test_an_alias_that_was_moved_by_hand_is_set_back_and_told_in_the_audit(noon:
 
     report = reconcile(JOB, noon)
 
-    assert (champion(noon), report.is_sound) == (2, True)
+    assert (champion(noon), report.faults) == (2, ())
     (told,) = report.repaired
     assert told == "the target serves version 1 with 100%; version 2 at epoch 2 is in force"
     row = noon.ledger.audit("flights")[-1]
@@ -130,7 +130,7 @@ def test_swapped_bytes_are_not_put_back_and_are_told(noon: Tools, tmp_path: Path
     assert champion(noon) == 1
     assert "the model package has digest" in report.unrepaired[0]
     assert [one.invariant for one in report.violations] == ["target serves the head"]
-    assert not report.is_sound
+    assert report.faults
 
 
 def test_an_alias_before_the_first_release_is_told_and_left(noon: Tools, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_deployment_that_was_left_is_carried_out(
 
     report = reconcile(JOB, at(noon, 100))
 
-    assert (report.finished, report.is_sound, champion(noon)) == ((2,), True, 2)
+    assert (report.finished, report.faults, champion(noon)) == ((2,), (), 2)
     move = noon.ledger.moves("flights", "test")[1]
     assert noon.ledger.deployment_states(move) == ("intent", "observed", "done")
     assert deploy(job, at(noon, 101)) is not None
@@ -204,7 +204,7 @@ def test_a_deployment_that_a_newer_move_overtook_is_closed(
 
     report = reconcile(JOB, noon)
 
-    assert (report.closed, report.finished, report.is_sound, champion(noon)) == ((2,), (), True, 1)
+    assert (report.closed, report.finished, report.faults, champion(noon)) == ((2,), (), (), 1)
     move = noon.ledger.moves("flights", "test")[1]
     assert noon.ledger.deployment_states(move) == ("intent", "superseded")
     assert reconcile(JOB, noon).closed == ()

@@ -41,7 +41,7 @@ class ReconcileOperator(BaseOperator):
             tools = tools_for(context)
             reports, silent = self._reconciled(context, tools)
             shown = [report.to_xcom() for report in reports]
-            faults = [fault for report in reports for fault in _faults(report)]
+            faults = [fault for report in reports for fault in report.faults]
             if faults or silent:
                 # A task that fails returns nothing, and the reports are what people want to see.
                 context["ti"].xcom_push(key="return_value", value=shown)
@@ -95,7 +95,3 @@ class ReconcileOperator(BaseOperator):
             self.log.info("Telling %s of the question about version %s", ", ".join(ask.terms.escalate_to), ask.version)
             notify_escalated(context, asked, postings[-1])
             note_escalation(ask, tools)
-
-
-def _faults(report: Reconciliation) -> list[str]:
-    return [*(f"{report.model}: {why}" for why in report.unrepaired), *map(str, report.violations)]

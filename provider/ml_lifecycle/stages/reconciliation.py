@@ -50,9 +50,9 @@ class Reconciliation(Contract):
     violations: tuple[Violation, ...] = ()
 
     @property
-    def is_sound(self) -> bool:
-        """Whether nobody has to do anything."""
-        return not self.unrepaired and not self.violations
+    def faults(self) -> tuple[str, ...]:
+        """What somebody has to mend; empty where all is sound."""
+        return (*(f"{self.model}: {why}" for why in self.unrepaired), *map(str, self.violations))
 
 
 def reconcile(job: ReconciliationJob, tools: Tools) -> Reconciliation:
