@@ -42,6 +42,8 @@ SETTINGS = {
 }
 MONTHS = ("2024-01", "2024-02")
 DEADLINE_S = 120.0
+START_S = 600.0
+"""Hundreds of files are read."""
 PAUSE_S = 0.3
 OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
 PIPELINE = """\
@@ -130,7 +132,7 @@ class Trial:
         self._write_project()
         self.deployment.start(say)
         wanted = {f"{model}_{stream}" for model in self.models for stream in ("train", "release", "rollback")}
-        self.wait_for("all DAGs", lambda: wanted <= self.everybody_sees())
+        self.wait_for("all DAGs", lambda: wanted <= self.everybody_sees(), deadline_s=START_S)
 
     def stop(self) -> None:
         """End every process of the deployment."""
