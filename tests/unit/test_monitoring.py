@@ -528,6 +528,10 @@ def recorded(job: DriftJob, tools: Tools) -> DriftJob:
 
 
 def answer(job: ResponseJob, tools: Tools) -> tuple[str, str]:
+    """What is answered in a run that concluded what the job holds."""
+    for evidence in (job.request, job.drift):
+        if evidence is not None:
+            runner.record("given", evidence, tools, model="trips")
     response = runner.run(respond, job, tools, model="trips")
     return response.action, response.reason
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ml_lifecycle.core.contracts import Contract, RunRequest
@@ -40,6 +42,14 @@ def test_a_result_of_another_environment_is_no_evidence(tools: Tools) -> None:
 
     with pytest.raises(EvidenceError, match="in environment test"):
         run(renamed, Job(request=request), tools, model="flights")
+
+
+def test_a_genuine_result_of_another_run_is_no_evidence(tools: Tools) -> None:
+    request = RunRequest(model="flights")
+    record("resolve", request, replace(tools, run="flights_train/monday"), model="flights")
+
+    with pytest.raises(EvidenceError, match="flights_train/tuesday"):
+        run(renamed, Job(request=request), replace(tools, run="flights_train/tuesday"), model="flights")
 
 
 def test_a_library_that_is_not_installed_is_told_with_the_extra_that_brings_it(tools: Tools) -> None:

@@ -100,19 +100,25 @@ def record(stage: str, result: Evidence, tools: Tools, *, model: str) -> str:
 
 
 def verify(job: Contract, tools: Tools, *, model: str) -> None:
-    """Refuse a job that carries a result which no stage of this environment concluded.
+    """Refuse a job that carries a result which no stage of this run concluded.
+
+    A genuine result of another run is as little this run's as a made-up one.
 
     :param model: Whose audit tells it.
     """
     for name in type(job).model_fields:
         value = getattr(job, name)
-        if isinstance(value, Evidence) and not tools.ledger.has_result(tools.environment, value.content_digest()):
-            error = EvidenceError(
-                f"{name} ({type(value).__name__} {value.content_digest()[:12]}) is not a result that the ledger knows",
-                where=f"{tools.run} in environment {tools.environment}",
-                way_out="run the stage that makes it; a result edited between tasks is refused",
-            )
-            tools.ledger.record_refusal(
-                model, tools.environment, action="evidence", by=tools.run, why=str(error), at=tools.clock()
-            )
-            raise error
+        if not isinstance(value, Evidence):
+            continue
+        digest = value.content_digest()
+        if tools.ledger.has_result(tools.environment, digest, run=tools.run):
+            continue
+        error = EvidenceError(
+            f"{name} ({type(value).__name__} {digest[:12]}) is not a result that the ledger knows of this run",
+            where=f"{tools.run} in environment {tools.environment}",
+            way_out="run the stage that makes it; a result edited between tasks, or taken from another run, is refused",
+        )
+        tools.ledger.record_refusal(
+            model, tools.environment, action="evidence", by=tools.run, why=str(error), at=tools.clock()
+        )
+        raise error
