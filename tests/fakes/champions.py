@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from ml_lifecycle.backends.files import digest_of_folder
-from ml_lifecycle.core.contracts import Ask, ModelVersion, RunRequest, Verdict, Vote
+from ml_lifecycle.core.contracts import Ask, ModelVersion, Posting, RunRequest, Verdict, Vote
 from ml_lifecycle.stages.deployment import DeploymentJob, deploy
 from ml_lifecycle.stages.runner import Tools, record
 
@@ -46,8 +46,8 @@ def registered(tools: Tools, folder: Path, number: int) -> ModelVersion:
     return version
 
 
-def decided(tools: Tools, version: ModelVersion, outcome: str = "approve") -> DeploymentJob:
-    """The answer about a version at the epoch in force, as a job to carry out."""
+def decided(tools: Tools, version: ModelVersion, outcome: str = "approve", by: str = "ada") -> DeploymentJob:
+    """The answer about a version at the epoch in force, as a job to carry out; a person answers in Airflow."""
     head = tools.ledger.head("flights", tools.environment)
     fields = version.model_dump(include={"version", "digest", "dataset_fingerprint", "metrics_digest", "policy_digest"})
     ask = Ask(
@@ -59,13 +59,27 @@ def decided(tools: Tools, version: ModelVersion, outcome: str = "approve") -> De
     )
     now = tools.clock()
     tools.ledger.ask(ask, requested_by=None, at=now, expires_at=now + 72 * HOUR)
-    vote = {"ask_id": ask.ask_id, "outcome": outcome, "person": "ada", "channel": "signed", "reason": "why", "at": now}
-    decision = tools.ledger.vote(Vote.model_validate(vote))
+    vote = {"ask_id": ask.ask_id, "outcome": outcome, "person": by, "reason": "why", "at": now}
+    way = {"channel": "policy"} if by == "policy" else {"channel": "airflow", "posting": shown(ask, tools)}
+    decision = tools.ledger.vote(Vote.model_validate({**vote, **way}))
     assert decision is not None
     request = RunRequest(
         model="flights", stream="release", run_id=f"release/{version.version}", version=version.version
     )
     return DeploymentJob(request=request, decision=decision)
+
+
+def shown(ask: Ask, tools: Tools) -> int:
+    """The number under which a task shows the question."""
+    posting = Posting(
+        ask_id=ask.ask_id,
+        model=ask.model,
+        environment=ask.environment,
+        dag_id=f"{ask.model}_release",
+        run_id=f"release/{ask.version}",
+        task_id="approve",
+    )
+    return tools.ledger.post(posting, at=tools.clock()).number
 
 
 def released(tools: Tools, folder: Path, number: int) -> DeploymentJob:

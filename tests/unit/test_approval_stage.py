@@ -12,6 +12,7 @@ from ml_lifecycle.backends.files import digest_of_folder
 from ml_lifecycle.core.approval import is_form_of
 from ml_lifecycle.core.contracts import (
     ApprovalTerms,
+    ChampionResult,
     Columns,
     DatasetRef,
     Decision,
@@ -55,9 +56,18 @@ def noon(tools: Tools) -> Tools:
 
 
 def registered(
-    tools: Tools, folder: Path, number: int, *, verdict: Verdict = Verdict.PASS, requester: str | None = "bob"
+    tools: Tools,
+    folder: Path,
+    number: int,
+    *,
+    verdict: Verdict = Verdict.PASS,
+    requester: str | None = "bob",
+    against: ModelVersion | None = None,
 ) -> ModelVersion:
-    """A version as the stages before leave it: package, run, results in the ledger."""
+    """A version as the stages before leave it: package, run, results in the ledger.
+
+    :param against: The champion that it was compared with.
+    """
     run = replace(tools, run=f"flights_train/{number}")
     request = RunRequest(model="flights", run_id=run.run, requester=requester, reason=f"reason {number}")
     record("resolve", request, run, model="flights")
@@ -95,6 +105,7 @@ def registered(
     evaluation = Evaluation(
         model=model,
         metrics={"roc_auc": Metric(value=0.75, rows=20)},
+        champion=measured(against) if against is not None else None,
         predictions_uri="runs:/1/predictions.parquet",
         predictions_digest="e" * 64,
     )
@@ -119,6 +130,10 @@ def registered(
     )
     record("register", version, run, model="flights")
     return version
+
+
+def measured(version: ModelVersion) -> ChampionResult:
+    return ChampionResult(version=version.version, digest=version.digest, metrics={}, differences={})
 
 
 def judged_again(tools: Tools, version: ModelVersion, policy_digest: str) -> ModelVersion:
@@ -421,6 +436,62 @@ def test_policy_approves_what_passed_and_is_named(noon: Tools, tmp_path: Path, r
     assert [(vote.person, vote.channel) for vote in noon.ledger.votes(question.ask.ask_id)] == [("policy", "policy")]
     assert (question.decision.outcome, question.decision.decided_by) == ("approve", "policy")
     assert noon.ledger.decision(question.ask.ask_id) == question.decision
+
+
+def test_policy_approves_what_met_the_champion(noon: Tools, tmp_path: Path) -> None:
+    first = registered(noon, tmp_path, 1)
+    release(noon, posed(noon, asked(required="never")))
+    registered(noon, tmp_path, 2, against=first)
+
+    question = posed(noon, asked(required="never"))
+
+    assert question.decision is not None
+    assert (question.ask.version, question.decision.decided_by) == (2, "policy")
+    assert "present champion" not in question.body
+
+
+def test_policy_leaves_what_never_met_the_champion_to_a_person(noon: Tools, tmp_path: Path) -> None:
+    first = registered(noon, tmp_path, 1)
+    release(noon, posed(noon, asked(required="never")))
+    for number in (2, 3):
+        registered(noon, tmp_path, number, against=first)
+    release(noon, posed(noon, asked(2, required="never")))
+
+    question = posed(noon, asked(3, required="never"))
+
+    assert question.decision is None
+    assert noon.ledger.open_asks("flights", "test") == (question.ask,)
+    why = "judged against version 1, not against the present champion, version 2: train again to compare"
+    assert f"**It was {why}.**" in question.body
+    assert decided(noon, question).outcome == "approve"
+
+
+def test_what_policy_approved_is_asked_anew_where_the_pipeline_wants_a_person_since(
+    noon: Tools, tmp_path: Path
+) -> None:
+    registered(noon, tmp_path, 1)
+    before = posed(noon, asked(required="never"))
+
+    question = posed(noon, asked(required="always"))
+
+    assert before.decision is not None
+    assert question.ask == before.ask.model_copy(update={"renewal": 1})
+    assert question.decision is None
+    assert noon.ledger.open_asks("flights", "test") == (question.ask,)
+    assert posed(noon, asked(required="never")).decision == before.decision
+
+
+def test_what_policy_approved_is_left_to_a_person_once_one_rejected_the_same_bytes(noon: Tools, tmp_path: Path) -> None:
+    version = registered(noon, tmp_path, 1)
+    posed(noon, asked(required="never"))
+    judged_again(noon, version, "9" * 64)
+    decided(noon, posed(noon, asked()), outcome="reject")
+    judged_again(noon, version, version.policy_digest)
+    record("register", version, replace(noon, run="flights_train/3"), model="flights")
+
+    question = posed(noon, asked(required="never"))
+
+    assert (question.ask.policy_digest, question.decision) == (version.policy_digest, None)
 
 
 @pytest.mark.parametrize("required", ["never", "on_inconclusive"])

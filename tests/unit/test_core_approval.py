@@ -16,6 +16,7 @@ from ml_lifecycle.core.approval import (
     is_escalated,
     is_form_of,
     may_answer,
+    not_compared,
     not_in_force,
     number,
     option_means,
@@ -315,6 +316,35 @@ def test_policys_approval_needs_no_second_person() -> None:
 )
 def test_policy_decides_only_on_a_pass_and_only_where_it_may(required: Any, verdict: Verdict, expected: bool) -> None:  # noqa: FBT001  # a table
     assert policy_decides(required, verdict) is expected
+
+
+@pytest.mark.parametrize(
+    ("against", "head", "why"),
+    [
+        (None, None, ""),
+        (None, 1, "judged against no champion, not against the present champion, version 1: train again to compare"),
+        (1, None, ""),
+        (1, 1, ""),
+        (1, 2, "judged against version 1, not against the present champion, version 2: train again to compare"),
+        (2, 1, "judged against version 2, not against the present champion, version 1: train again to compare"),
+    ],
+)
+def test_what_never_met_the_present_champion_is_not_compared(against: int | None, head: int | None, why: str) -> None:
+    old = ChampionResult(version=against, digest=str(against) * 64, metrics={}, differences={}) if against else None
+    present = Portrait(head, str(head) * 64) if head else None
+
+    assert not_compared(judged(champion=old).evaluation, present) == why
+
+
+def test_a_champion_of_the_same_number_and_other_bytes_is_another_one() -> None:
+    old = ChampionResult(version=1, digest="a" * 64, metrics={}, differences={})
+
+    assert "judged against version 1" in not_compared(judged(champion=old).evaluation, Portrait(1, "b" * 64))
+
+
+def test_a_judgement_that_is_not_on_record_compares_with_nothing() -> None:
+    assert "nothing that is on record" in not_compared(None, Portrait(1, "a" * 64))
+    assert not_compared(None, None) == ""
 
 
 @pytest.mark.parametrize(

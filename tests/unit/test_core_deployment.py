@@ -4,6 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from ml_lifecycle.core.approval import Required
 from ml_lifecycle.core.contracts import Ask, Decision, ModelVersion, Move, Verdict, digest_of
 from ml_lifecycle.core.deployment import denied, epoch_of, is_stale, objection, previous_champion
 
@@ -144,6 +145,28 @@ def test_a_gate_that_was_changed_after_the_approval_is_objected_to(present: str 
     why = objection(APPROVAL, VERSION, "prod", [], NOON, policy_digest=present)
 
     assert ("the gate was changed after it was approved" in why) is objected
+
+
+@pytest.mark.parametrize(
+    ("required", "by", "objected"),
+    [
+        (None, "policy", False),
+        ("never", "policy", False),
+        ("on_inconclusive", "policy", False),
+        ("always", "policy", True),
+        ("always", "ada", False),
+    ],
+)
+def test_policys_approval_is_objected_to_where_the_pipeline_wants_a_person(
+    required: Required | None,
+    by: str,
+    objected: bool,  # noqa: FBT001  # a table
+) -> None:
+    decision = APPROVAL.model_copy(update={"decided_by": by})
+
+    why = objection(decision, VERSION, "prod", [], NOON, required=required)
+
+    assert why == ("policy approved it, and the pipeline wants a person to" if objected else "")
 
 
 def test_a_move_that_was_made_in_time_may_be_finished_after_the_approval_ran_out() -> None:

@@ -555,6 +555,16 @@ def test_a_gate_that_is_what_it_was_gives_the_right(noon: Tools, tmp_path: Path)
     assert deploy(job, noon) is not None
 
 
+def test_policys_approval_gives_no_right_once_the_pipeline_wants_a_person(noon: Tools, tmp_path: Path) -> None:
+    job = decided(noon, registered(noon, tmp_path, 1), by="policy")
+
+    with pytest.raises(NoDecisionError, match="policy approved it, and the pipeline wants a person to"):
+        deploy(job.model_copy(update={"required": "always"}), noon)
+
+    assert (champion(noon), noon.ledger.moves("flights", "test")) == (None, ())
+    assert deploy(job.model_copy(update={"required": "never"}), noon) is not None
+
+
 def test_a_sandbox_neither_deploys_nor_rolls_back(noon: Tools, tmp_path: Path) -> None:
     sandbox = replace(noon, environment="sandbox")
     job = decided(sandbox, registered(sandbox, tmp_path, 1))

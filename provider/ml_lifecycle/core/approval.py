@@ -20,6 +20,7 @@ from ml_lifecycle.core.contracts import (
     GateCheck,
     GateDecision,
     Metric,
+    Move,
     Verdict,
     Vote,
 )
@@ -171,6 +172,21 @@ def policy_decides(required: Required, verdict: Verdict) -> bool:
     return required != "always" and verdict is Verdict.PASS
 
 
+def not_compared(judged: Evaluation | None, champion: Move | Portrait | None) -> str:
+    """Why a judgement says nothing about the present champion; empty where it does, or there is none.
+
+    Policy approves only what met the champion that it replaces.
+
+    :param judged: What the gate judged; ``None`` where the ledger does not hold it.
+    """
+    met = judged.champion if judged is not None else None
+    if champion is None or (met is not None and met.digest == champion.digest):
+        return ""
+    other = f"version {met.version}" if met else "no champion" if judged else "nothing that is on record"
+    present = f"the present champion, version {champion.version}"
+    return f"judged against {other}, not against {present}: train again to compare"
+
+
 def _refusals(vote: Vote, allowed: Sequence[str], barred: Mapping[str, str], votes: Sequence[Vote]) -> Iterator[str]:
     person = same_name(vote.person)
     if not person:
@@ -257,6 +273,8 @@ def body(briefing: Briefing) -> str:
         parts.append("### Gate\n\nThe ledger holds no gate decision about this version. **Do not approve it.**")
     else:
         evaluation = briefing.gate.evaluation
+        if why := not_compared(evaluation, briefing.champion):
+            parts.insert(1, f"**It was {why}.**")
         parts += [_checks(briefing.gate.checks), _metrics(evaluation), _slices(briefing.gate)]
     parts += [briefing.data_checks and f"### Data checks\n\n{briefing.data_checks}", links(briefing.links)]
     parts.append(form_mark(briefing.ask_id))

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from ml_lifecycle.core.approval import POLICY
+from ml_lifecycle.core.approval import POLICY, Required, policy_decides
 from ml_lifecycle.core.contracts import Ask, Decision, ModelVersion, Move, Verdict
 
 NAMED = {
@@ -35,6 +35,7 @@ def objection(
     at: datetime | None,
     *,
     policy_digest: str | None = None,
+    required: Required | None = None,
 ) -> str:
     """Why the decision does not let the version become champion; empty where it does.
 
@@ -43,8 +44,10 @@ def objection(
     :param moves: All moves of the model in this environment, by epoch.
     :param at: This moment, while the move is still to be made; ``None`` once it was made in time.
     :param policy_digest: Digest of the gate's rules as they are at this moment, where they are known.
+    :param required: When the pipeline asks a person, as it says at this moment, where that is known.
     """
-    return next(_objections(decision, version, environment, moves, at=at, policy_digest=policy_digest), "")
+    found = _objections(decision, version, environment, moves, at=at, policy_digest=policy_digest, required=required)
+    return next(found, "")
 
 
 def is_stale(ask: Ask, head: Move | None) -> bool:
@@ -88,6 +91,7 @@ def _objections(
     *,
     at: datetime | None,
     policy_digest: str | None,
+    required: Required | None,
 ) -> Iterator[str]:
     ask = decision.ask
     if decision.outcome != "approve":
@@ -108,6 +112,8 @@ def _objections(
             f"the gate was changed after it was approved: the policy digest is {policy_digest[:8]}, "
             f"and the approval is about {ask.policy_digest[:8]}"
         )
+    if required is not None and decision.decided_by == POLICY and not policy_decides(required, ask.gate_verdict):
+        yield "policy approved it, and the pipeline wants a person to"
     yield from _objections_after_rollback(decision, moves)
 
 

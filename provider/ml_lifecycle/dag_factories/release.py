@@ -40,6 +40,7 @@ def release_dag(pipeline: Pipeline) -> DAG:
             decision=decision,
             target=pipeline.deployment,
             rules=[plain(rule) for rule in pipeline.evaluation.gate],
+            required=approval["required"],
         )
     return dag
 

@@ -65,15 +65,25 @@ class DeployModelOperator(_MovesChampion):
     :param target: ``{"backend": "alias", ...}``: where models serve, and its options.
     :param rules: The gate's rules as the pipeline says them at this moment: an approval under others is refused. Left
         out, the rules under which it was approved are not compared with any.
+    :param required: When the pipeline asks a person, as it says at this moment: under ``always``, policy's own approval
+        is refused. Left out, it counts.
     """
 
     template_fields: Sequence[str] = (*LifecycleOperator.template_fields, "decision")
     stream: Stream = "release"
 
-    def __init__(self, *, decision: Handed, rules: Sequence[Mapping[str, Any]] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        decision: Handed,
+        rules: Sequence[Mapping[str, Any]] | None = None,
+        required: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.decision = decision
         self.rules = rules
+        self.required = required
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:
         """What serves, as plain JSON.
@@ -121,6 +131,7 @@ class DeployModelOperator(_MovesChampion):
             decision=self._handed(request, tools),
             target=dict(self.target),
             policy_digest=None if rules is None else policy_digest(rules),
+            required=self.required,
         )
 
     def _handed(self, request: RunRequest, tools: Tools) -> Decision:

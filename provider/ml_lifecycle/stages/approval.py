@@ -16,6 +16,7 @@ from ml_lifecycle.core.contracts import (
     Ask,
     Contract,
     Decision,
+    GateDecision,
     ModelVersion,
     Move,
     Posting,
@@ -78,7 +79,8 @@ class Answer(Contract):
 def pose(job: ApprovalJob, tools: Tools) -> Question | None:
     """Write the ask into the ledger and close older ones; ``None`` where this version is the champion already.
 
-    What ran out, unanswered or unused, is asked anew, and so is what was asked under another policy or other terms.
+    What ran out, unanswered or unused, is asked anew, and so is what was asked under another policy or other terms, and
+    what policy approved where it is a person's to decide now.
     What a newer candidate superseded is asked anew only by hand.
 
     :raises RequestError: the request names a version that the ledger does not know.
@@ -94,21 +96,22 @@ def pose(job: ApprovalJob, tools: Tools) -> Question | None:
             f"the gate failed version {version.version} of {version.name}: nobody may be asked to release it",
             way_out="train a better candidate, or change the gate and evaluate again",
         )
-    ask = next_ask(_draft(version, head, job, tools), job.request, tools)
+    gate = gate_of(version, tools)
+    draft = _draft(version, head, job, tools)
+    by_policy = _is_for_policy(draft, head, gate, job, tools)
+    ask = next_ask(draft, job.request, tools, by_policy=by_policy)
     _refuse_outdated(ask, job.request, tools)
     asked_by = requested_by(version, tools) or job.request.requester
     tools.ledger.ask(ask, requested_by=asked_by, excluded=job.committers, at=at, expires_at=at + job.expires_after)
     tools.ledger.supersede(version.name, tools.environment, newest=ask, at=at)
     asked = as_asked(ask, tools)
     decision = tools.ledger.decision(ask.ask_id)
-    # What was rolled back comes back only under a person's approval.
-    is_denied = ask.digest in denied(tools.ledger.moves(ask.model, tools.environment))
-    if decision is None and not is_denied and approval.policy_decides(job.required, ask.gate_verdict):
+    if decision is None and by_policy:
         decision = let_policy_decide(ask, f"required: {job.required}", tools)
     return Question(
         ask=ask,
         subject=approval.subject(ask.model, ask.version, ask.digest, ask.environment),
-        body=approval.body(_briefing(version, head, asked, job, tools)),
+        body=approval.body(_briefing(version, head, asked, job, tools, gate=gate)),
         approve=approval.approve_label(ask.digest),
         requested_by=asked.requested_by,
         decision=decision,
@@ -173,14 +176,36 @@ def requested_by(version: ModelVersion, tools: Tools) -> str | None:
 # --- Asking ----------------------------------------------------------------------------------------------------------
 
 
-def next_ask(draft: Ask, request: RunRequest, tools: Tools) -> Ask:
-    """The same question as before while it can still be answered or used, else the same one anew."""
+def next_ask(draft: Ask, request: RunRequest, tools: Tools, *, by_policy: bool = True) -> Ask:
+    """The same question as before while it can still be answered or used, else the same one anew.
+
+    :param by_policy: Whether policy may decide it; where not, an approval by policy is none.
+    """
     for renewal in count():
         ask = draft.model_copy(update={"renewal": renewal})
-        asked = tools.ledger.asked(ask.ask_id)
-        if asked is None or not _has_lapsed(asked, tools.ledger.decision(ask.ask_id), request, tools.clock()):
+        asked, decision = tools.ledger.asked(ask.ask_id), tools.ledger.decision(ask.ask_id)
+        is_policys = decision is not None and decision.decided_by == approval.POLICY
+        is_void = is_policys and not by_policy
+        if asked is None or not (is_void or _has_lapsed(asked, decision, request, tools.clock())):
             return ask
     raise AssertionError("count() does not end")
+
+
+def _is_for_policy(draft: Ask, head: Move | None, gate: GateDecision | None, job: ApprovalJob, tools: Tools) -> bool:
+    """Whether no person has to be asked: it passed against the champion in force, and nobody turned it away before."""
+    return (
+        approval.policy_decides(job.required, draft.gate_verdict)
+        and not approval.not_compared(gate.evaluation if gate is not None else None, head)
+        # What was rolled back comes back only under a person's approval.
+        and draft.digest not in denied(tools.ledger.moves(draft.model, tools.environment))
+        and not _was_rejected(draft, tools)
+    )
+
+
+def _was_rejected(ask: Ask, tools: Tools) -> bool:
+    """Whether a person rejected the same bytes, whatever was asked about them."""
+    before = tools.ledger.decision_for(ask.model, ask.environment, ask.digest)
+    return before is not None and before.outcome == "reject"
 
 
 def _draft(version: ModelVersion, head: Move | None, job: ApprovalJob, tools: Tools) -> Ask:
@@ -248,8 +273,7 @@ def let_policy_decide(ask: Ask, reason: str, tools: Tools) -> Decision | None:
 
     :raises ApprovalRefusedError: what is asked about did not pass.
     """
-    before = tools.ledger.decision_for(ask.model, ask.environment, ask.digest)
-    if before is not None and before.outcome == "reject":
+    if _was_rejected(ask, tools):
         return None
     vote = Vote(
         ask_id=ask.ask_id,
@@ -353,11 +377,19 @@ def _said(person: str, outcome: str | None) -> str:
 # --- What the approver reads -----------------------------------------------------------------------------------------
 
 
-def _briefing(version: ModelVersion, head: Move | None, asked: Asked, job: ApprovalJob, tools: Tools) -> Briefing:
+def _briefing(
+    version: ModelVersion,
+    head: Move | None,
+    asked: Asked,
+    job: ApprovalJob,
+    tools: Tools,
+    *,
+    gate: GateDecision | None,
+) -> Briefing:
     return Briefing(
         candidate=_portrait(version.name, version.version, version.digest, tools),
         champion=_portrait(head.model, head.version, head.digest, tools) if head is not None else None,
-        gate=gate_of(version, tools),
+        gate=gate,
         verdict=version.gate_verdict,
         data_checks=_data_checks(version, tools),
         links=_links(version, tools),

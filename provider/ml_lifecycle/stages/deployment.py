@@ -13,7 +13,7 @@ from pydantic import Field
 from ml_lifecycle.backends.deployment import target_from
 from ml_lifecycle.backends.deployment.base import DeploymentTarget
 from ml_lifecycle.backends.signing.answers import verify_signed_votes
-from ml_lifecycle.core.approval import option_means
+from ml_lifecycle.core.approval import Required, option_means
 from ml_lifecycle.core.contracts import (
     DIGEST,
     Ask,
@@ -50,6 +50,8 @@ class DeploymentJob(Contract):
     target: dict[str, Any] = Field(default_factory=lambda: dict(DEFAULT_TARGET))
     policy_digest: str | None = Field(default=None, pattern=DIGEST)
     """Digest of the gate's rules as the pipeline says them at this moment; ``None`` where no pipeline does."""
+    required: Required | None = None
+    """When the pipeline asks a person, as it says at this moment; ``None`` where no pipeline does."""
 
 
 class RollbackJob(Contract):
@@ -90,7 +92,7 @@ def deploy(job: DeploymentJob, tools: Tools) -> Deployment | None:
         if decision.outcome == "reject":
             return None
         version = _version_of(decision.ask, tools)
-        right = _Right(decision.ask.ask_id, version, job.policy_digest, tools)
+        right = _Right(decision.ask.ask_id, version, job, tools)
         right.check()
         _check_bytes(version.uri, version.digest, tools)
         target.observe(version.name, tools.registry)  # what cannot be looked at must not be moved
@@ -199,19 +201,27 @@ class _Right:
 
     ask_id: str
     version: ModelVersion
-    policy_digest: str | None
+    job: DeploymentJob
     tools: Tools
 
     def check(self) -> None:
         """Refuse unless the decision gives the right at this moment, to the move or to finishing it."""
-        tools, name = self.tools, self.version.name
+        tools, name, job = self.tools, self.version.name, self.job
         decision = _unblocked(self.ask_id, name, tools)
         _refuse_contradicted(decision, tools)
         _refuse_unsigned(decision, tools)
         moves = tools.ledger.moves(name, tools.environment)
         is_made = any(move.decision_id == self.ask_id for move in moves)
         at = None if is_made else tools.clock()
-        why = objection(decision, self.version, tools.environment, moves, at, policy_digest=self.policy_digest)
+        why = objection(
+            decision,
+            self.version,
+            tools.environment,
+            moves,
+            at,
+            policy_digest=job.policy_digest,
+            required=job.required,
+        )
         if why:
             raise NoDecisionError(
                 why,
