@@ -16,6 +16,7 @@ from ml_lifecycle.core.deployment import NAMED
 from ml_lifecycle.stages.deployment import DeploymentJob, deploy
 from ml_lifecycle.stages.evaluation import EvaluationJob, GateJob, RegistrationJob, evaluate, gate, register
 from ml_lifecycle.stages.runner import Tools, record, run
+from tests.fakes.champions import shown
 from tests.fakes.small_model import request, trained, with_project
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -56,7 +57,8 @@ def release(tools: Tools, version: ModelVersion, *, environment: str = "test") -
             ask_id=ask.ask_id,
             outcome="approve",
             person=person,
-            channel="signed",
+            channel="airflow",
+            posting=shown(ask, here),
             reason=f"{person} looked",
             at=NOON + hours * HOUR,
         )

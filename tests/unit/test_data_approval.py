@@ -19,6 +19,7 @@ from ml_lifecycle.stages.data import SnapshotJob, snapshot
 from ml_lifecycle.stages.data_approval import DataApprovalJob, pose_data
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.training import train
+from tests.fakes.champions import shown
 from tests.fakes.small_model import COLUMNS, dataset, request, rows, training_job, with_project
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -50,9 +51,8 @@ def decided(
     ask = ask_about(data, policy, model="flights", environment=environment)
     tools.ledger.ask(ask, requested_by="anna", at=NOON, expires_at=expires_at)
     for person in people or ("ada",):
-        channel: Any = "policy" if person == "policy" else "signed"
-        vote = Vote(ask_id=ask.ask_id, outcome=outcome, person=person, channel=channel, reason="seen", at=NOON)
-        tools.ledger.vote(vote)
+        way: Any = {"channel": "policy"} if person == "policy" else {"channel": "airflow", "posting": shown(ask, tools)}
+        tools.ledger.vote(Vote(ask_id=ask.ask_id, outcome=outcome, person=person, reason="seen", at=NOON, **way))
     return ask.ask_id
 
 

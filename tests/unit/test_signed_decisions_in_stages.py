@@ -95,6 +95,19 @@ def test_an_approval_under_a_key_that_was_taken_away_deploys_nothing(noon: Tools
     assert noon.registry.alias("flights", "champion") is None
 
 
+def test_a_signed_approval_deploys_nothing_where_nobody_says_whose_signatures_count(
+    noon: Tools, tmp_path: Path
+) -> None:
+    question = about_a_version(noon, tmp_path)
+    signed_by_ada(question, noon)
+
+    with pytest.raises(SignatureError, match=r"whose signed answers count.*\[ml_lifecycle\] approver_keys"):
+        deployed(question, replace(noon, approver_keys=lambda: None))
+
+    assert noon.registry.alias("flights", "champion") is None
+    assert noon.ledger.moves("flights", "test") == ()
+
+
 def test_policys_own_approval_needs_no_signature(noon: Tools, tmp_path: Path) -> None:
     question = about_a_version(noon, tmp_path)
     put_in(question, noon, person="policy", channel="policy")
@@ -110,5 +123,9 @@ def test_data_is_trained_on_under_a_signed_approval_and_no_other(noon: Tools) ->
     decision = require_approval(data, POLICY, noon, model="flights", action="train", by="carol")
 
     assert decision.approved_by == ("ada",)
+    with pytest.raises(NoDecisionError, match=r"name the approvers' public keys in \[ml_lifecycle\] approver_keys"):
+        require_approval(
+            data, POLICY, replace(noon, approver_keys=lambda: None), model="flights", action="train", by="carol"
+        )
     with pytest.raises(NoDecisionError, match="'ada' has no registered key"):
         require_approval(data, POLICY, replace(noon, approver_keys=dict), model="flights", action="train", by="carol")

@@ -126,10 +126,8 @@ def _why_not(decision: Decision | None, wanted: Ask, tools: Tools) -> str:
     asked = tools.ledger.asked(decision.ask.ask_id)
     if asked is not None and asked.blocked:
         return f"the question was blocked: {asked.blocked}"
-    keys = tools.approver_keys()
-    if keys is not None:
-        try:
-            verify_signed_votes(decision, tools.ledger.votes(decision.ask.ask_id), keys)
-        except SignatureError as error:
-            return str(error)
+    try:
+        verify_signed_votes(decision, tools.ledger.votes(decision.ask.ask_id), tools.approver_keys())
+    except SignatureError as error:
+        return str(error)
     return objection(decision, wanted, tools.clock())

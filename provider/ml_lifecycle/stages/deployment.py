@@ -280,10 +280,8 @@ def _refuse_contradicted(decision: Decision, tools: Tools) -> None:
 
 
 def _refuse_unsigned(decision: Decision, tools: Tools) -> None:
-    """Where the deployment says whose signed answers count, an answer from outside has to be signed by them still."""
-    keys = tools.approver_keys()
-    if keys is not None:
-        verify_signed_votes(decision, tools.ledger.votes(decision.ask.ask_id), keys)
+    """An answer from outside has to be signed, still, by somebody whose signed answers this deployment counts."""
+    verify_signed_votes(decision, tools.ledger.votes(decision.ask.ask_id), tools.approver_keys())
 
 
 def _refuse_sandbox(request: RunRequest, tools: Tools) -> None:

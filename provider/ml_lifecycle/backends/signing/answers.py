@@ -97,16 +97,23 @@ def submit(envelope: str | bytes, *, keys: Keys, ledger: Ledger, environment: st
     return ledger.vote(signed.vote)
 
 
-def verify_signed_votes(decision: Decision, votes: Iterable[Vote], keys: Keys) -> None:
+def verify_signed_votes(decision: Decision, votes: Iterable[Vote], keys: Keys | None) -> None:
     """Refuse a decision which holds an answer from outside that its person did not sign.
 
     :param votes: All answers to the decision's question; those that came through Airflow or from policy are passed
         over.
+    :param keys: Whose signed answers count; ``None`` where the deployment does not say, so that none does.
     :raises SignatureError: a signature is missing, is not that person's, or is about something else.
     """
     for vote in votes:
         if vote.channel == "signed":
             where = f"the answer of {vote.person} to {decision.ask.model} version {decision.ask.version}"
+            if keys is None:
+                raise SignatureError(
+                    "this deployment does not say whose signed answers count",
+                    where=where,
+                    way_out="name the approvers' public keys in [ml_lifecycle] approver_keys",
+                )
             _verify_vote(vote, decision, keys, where)
 
 
