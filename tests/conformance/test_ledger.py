@@ -565,6 +565,21 @@ def test_a_blocked_question_takes_no_answer_and_is_not_open(ledger: Ledger) -> N
     assert actions(ledger) == ["ask", "block", "vote refused"]
 
 
+def test_a_rollback_passes_over_what_a_blocked_decision_released(ledger: Ledger) -> None:
+    first, second, third = (released(ledger, number) for number in (1, 2, 3))
+    assert ledger.previous("flights", "test") == second
+    ledger.block(second.decision_id or "", why="Airflow says Reject", at=NOON)
+
+    brought_back = ledger.previous("flights", "test")
+    with pytest.raises(LedgerError, match="brings back version 1, not 2"):
+        ledger.rollback("flights", "test", key="a", moved_by="olga", reason="late", at=NOON, version=2)
+    move = back(ledger, "b")
+
+    assert brought_back == first
+    assert (third.epoch, move.epoch, move.digest) == (3, 4, first.digest)
+    assert ledger.previous("flights", "test") is None
+
+
 def test_a_decision_whose_question_was_blocked_gives_no_move_even_where_it_gave_one(ledger: Ledger) -> None:
     version = registered(1)
     decision = approved(ledger, version)

@@ -203,7 +203,33 @@ def test_a_question_is_stale_once_another_move_was_made() -> None:
     ],
 )
 def test_a_rollback_walks_back_and_never_to_what_was_rolled_back(steps: list[str], expected: int | None) -> None:
-    found = previous_champion(history(*steps))
+    found = previous_champion(history(*steps), blocked=())
+
+    assert (found.version if found else None) == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "blocked", "expected"),
+    [
+        (["1", "2"], [1], None),
+        (["1", "2", "3"], [2], 1),
+        (["1", "2", "3"], [1], 2),
+        (["1", "2", "3"], [1, 2], None),
+        (["1", "2", "3", "<2", "4"], [2], 1),
+        (["1", "2", "1", "3"], [1], 1),
+        (["1", "2", "1", "3"], [3], 2),
+        (["1", "2"], [2], 1),
+    ],
+)
+def test_a_rollback_never_brings_back_what_a_blocked_decision_released(
+    steps: list[str], blocked: list[int], expected: int | None
+) -> None:
+    moves = [
+        move.model_copy(update={"decision_id": str(move.epoch) if move.kind == "release" else None})
+        for move in history(*steps)
+    ]
+
+    found = previous_champion(moves, blocked=[str(epoch) for epoch in blocked])
 
     assert (found.version if found else None) == expected
 

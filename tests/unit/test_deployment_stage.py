@@ -406,6 +406,18 @@ def test_a_rollback_brings_the_previous_champion_back_with_who_and_why(noon: Too
     assert champion(noon) == 1
 
 
+def test_a_rollback_and_its_drill_pass_over_what_a_blocked_decision_released(noon: Tools, tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        released(noon, tmp_path, number)
+    noon.ledger.block(noon.ledger.moves("flights", "test")[1].decision_id or "", why="no", at=NOON)
+
+    drill = rehearse_rollback(DrillJob(request=RunRequest(model="flights", stream="drill")), noon)
+    result = roll_back(back(requester="olga"), noon)
+
+    assert drill.to_version == 1
+    assert (result.champion.version, champion(noon)) == (1, 1)
+
+
 def test_a_rollback_without_a_name_or_a_reason_says_so(noon: Tools, tmp_path: Path) -> None:
     for number in (1, 2):
         released(noon, tmp_path, number)

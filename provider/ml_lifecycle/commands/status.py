@@ -38,11 +38,11 @@ def status(options: argparse.Namespace) -> int:
 
 def state_of(model: str, environment: str, ledger: Ledger) -> dict[str, Any]:
     """The state of a model as plain JSON; ``None`` and empty where there is nothing."""
-    from ml_lifecycle.core.deployment import denied, previous_champion
+    from ml_lifecycle.core.deployment import denied
     from ml_lifecycle.core.invariants import is_open
 
     moves = ledger.moves(model, environment)
-    back = previous_champion(moves)
+    back = ledger.previous(model, environment)
     return {
         "model": model,
         "environment": environment,

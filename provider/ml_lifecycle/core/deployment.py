@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -71,16 +71,28 @@ def denied(moves: Sequence[Move]) -> dict[str, Move]:
     return found
 
 
-def previous_champion(moves: Sequence[Move]) -> Move | None:
+def previous_champion(moves: Sequence[Move], *, blocked: Collection[str]) -> Move | None:
     """What a rollback brings back: the newest champion of another digest that was not rolled back away from.
 
     Rollbacks in a row walk further back, and never return to what they left. ``None`` where there is nothing earlier.
+
+    :param blocked: Decisions that give no right to anything: what they released does not come back.
     """
     if not moves:
         return None
     head, refused = moves[-1], denied(moves)
-    earlier = (move for move in reversed(moves) if move.digest != head.digest and move.digest not in refused)
+    earlier = (
+        move
+        for move in reversed(moves)
+        if move.digest != head.digest and move.digest not in refused and _decision_behind(move, moves) not in blocked
+    )
     return next(earlier, None)
+
+
+def _decision_behind(move: Move, moves: Sequence[Move]) -> str | None:
+    """The decision that a champion rests on; that of a rollback is the one under which its digest was released."""
+    earlier = (one for one in reversed(moves) if one.epoch <= move.epoch and one.digest == move.digest)
+    return next((one.decision_id for one in earlier if one.kind == "release"), None)
 
 
 def _objections(

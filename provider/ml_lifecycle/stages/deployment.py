@@ -26,7 +26,7 @@ from ml_lifecycle.core.contracts import (
     RunRequest,
     Verdict,
 )
-from ml_lifecycle.core.deployment import ALL_TRAFFIC, DEFAULT_TARGET, SANDBOX, objection, previous_champion
+from ml_lifecycle.core.deployment import ALL_TRAFFIC, DEFAULT_TARGET, SANDBOX, objection
 from ml_lifecycle.core.errors import (
     LifecycleError,
     NoDecisionError,
@@ -139,8 +139,8 @@ def roll_back(job: RollbackJob, tools: Tools) -> Deployment:
 def rehearse_rollback(job: DrillJob, tools: Tools) -> DrillReport:
     """Everything that a rollback does, but the traffic: fetch, hash and load what would come back, and time it."""
     begun = tools.clock()
-    moves = tools.ledger.moves(job.request.model, tools.environment)
-    head, back = moves[-1] if moves else None, previous_champion(moves)
+    head = tools.ledger.head(job.request.model, tools.environment)
+    back = tools.ledger.previous(job.request.model, tools.environment)
     within_s = job.within.total_seconds()
     facts = {
         "model": job.request.model,
@@ -357,7 +357,7 @@ def _version_of(ask: Ask, tools: Tools) -> ModelVersion:
 def _looked_back(job: RollbackJob, tools: Tools) -> int | None:
     """The version that comes back, its bytes and its place looked at; ``None`` where the ledger has to say no."""
     request = job.request
-    back = previous_champion(tools.ledger.moves(request.model, tools.environment))
+    back = tools.ledger.previous(request.model, tools.environment)
     if back is None:
         return request.version
     _check_bytes(back.uri, back.digest, tools)

@@ -78,6 +78,13 @@ class Ledger(ABC):
         """All moves, by epoch."""
 
     @abstractmethod
+    def previous(self, model: str, environment: str) -> Move | None:
+        """What a rollback would bring back; ``None`` where there is nothing.
+
+        Neither what was rolled back nor what was released under a decision that was blocked since comes back.
+        """
+
+    @abstractmethod
     def ask(
         self,
         ask: Ask,
@@ -187,7 +194,7 @@ class Ledger(ABC):
     ) -> Move:
         """Bring back the champion before the present one; the same ``key`` (the run) makes one move.
 
-        Rollbacks in a row walk further back, and never return to a digest that was rolled back.
+        Which one that is says :meth:`previous`: rollbacks in a row walk further back.
 
         :param version: Only if it is this version that comes back.
         :raises LedgerError: there is no earlier champion, or it is another version.

@@ -288,6 +288,10 @@ class SqlLedger(Ledger):
         """All moves, by epoch."""
         return self._database.read(lambda tx: _moves(tx, model, environment))
 
+    def previous(self, model: str, environment: str) -> Move | None:
+        """What a rollback would bring back; ``None`` where there is nothing."""
+        return self._database.read(lambda tx: _previous(tx, model, environment))
+
     def release(
         self,
         version: ModelVersion,
@@ -351,7 +355,7 @@ class SqlLedger(Ledger):
     ) -> Move:
         """Bring back the champion before the present one; the same ``key`` (the run) makes one move.
 
-        Rollbacks in a row walk further back, and never return to a digest that was rolled back.
+        Which one that is says :meth:`previous`: rollbacks in a row walk further back.
 
         :param version: Only if it is this version that comes back.
         :raises LedgerError: there is no earlier champion, or it is another version.
@@ -362,7 +366,7 @@ class SqlLedger(Ledger):
             if made is not None:
                 return _move(made)
             moves = _moves(tx, model, environment)
-            back = _earlier(moves, model, environment, version)
+            back = _earlier(tx, model, environment, version)
             row = {
                 "model": model,
                 "environment": environment,
@@ -735,8 +739,13 @@ def _standing(tx: Transaction, ask: Ask) -> Decision:
     return found
 
 
-def _earlier(moves: Sequence[Move], model: str, environment: str, version: int | None) -> Move:
-    back = deployment.previous_champion(moves)
+def _previous(tx: Transaction, model: str, environment: str) -> Move | None:
+    blocked = tx.values("blocked_asks", "ask_id", model=model, environment=environment)
+    return deployment.previous_champion(_moves(tx, model, environment), blocked=blocked)
+
+
+def _earlier(tx: Transaction, model: str, environment: str, version: int | None) -> Move:
+    back = _previous(tx, model, environment)
     where = f"{model} in {environment}"
     if back is None:
         raise LedgerError(
