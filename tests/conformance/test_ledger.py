@@ -820,13 +820,15 @@ def test_a_rollback_to_a_named_version_is_refused_where_another_one_comes_back(l
 def test_a_digest_that_was_rolled_back_needs_a_new_approval(ledger: Ledger) -> None:
     released(ledger, 1)
     used = approved(ledger, registered(2))
+    asked_before = question(registered(2), epoch=1, renewal=1)
+    ledger.ask(asked_before, requested_by="bob", at=NOON, expires_at=None)
     ledger.release(registered(2), used, moved_by="ada", at=NOON)
     back(ledger, "a")
 
     repeated = ledger.release(registered(2), used, moved_by="ada", at=NOON + 2 * HOUR)
-    backdated = approved(ledger, registered(2), at=NOON)
+    late = decided(ledger, asked_before, at=NOON + 2 * HOUR)
     with pytest.raises(NoDecisionError, match="was rolled back at epoch 3"):
-        ledger.release(registered(2), backdated, moved_by="ada", at=NOON + 2 * HOUR)
+        ledger.release(registered(2), late, moved_by="ada", at=NOON + 2 * HOUR)
 
     assert repeated.epoch == 2
     assert len(ledger.moves("flights", "test")) == 3
