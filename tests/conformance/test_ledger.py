@@ -356,7 +356,7 @@ def test_one_rejection_is_enough_where_two_have_to_approve(ledger: Ledger) -> No
 @pytest.mark.parametrize("person", ["bob", "Carla", "dan"])
 def test_who_has_a_hand_in_the_candidate_may_reject_and_never_approve(ledger: Ledger, person: str) -> None:
     ask = question(registered(1))
-    ledger.ask(ask, requested_by="Bob", excluded=("carla",), at=NOON, expires_at=None)
+    ledger.ask(ask, requested_by="Bob", excluded={"carla": "asked for it, too"}, at=NOON, expires_at=None)
     posting = ledger.post(shown(ask, author="DAN"), at=NOON)
 
     with pytest.raises(ApprovalRefusedError, match=f"{person} .* somebody else has to approve"):
@@ -365,6 +365,34 @@ def test_who_has_a_hand_in_the_candidate_may_reject_and_never_approve(ledger: Le
 
     assert decision.decided_by == person
     assert actions(ledger) == ["ask", "post", "vote refused", "vote", "decide"]
+
+
+def test_who_is_excluded_is_kept_with_why(ledger: Ledger) -> None:
+    ask = question(registered(1))
+    excluded = {"carla": "asked for it, too", "dan": "committed the pipeline file last"}
+    ledger.ask(ask, requested_by="bob", excluded=excluded, at=NOON, expires_at=None)
+
+    asked = ledger.asked(ask.ask_id)
+
+    assert asked is not None
+    assert asked.excluded == excluded
+    with pytest.raises(ApprovalRefusedError, match="carla asked for it, too, so somebody else has to approve it"):
+        ledger.vote(answer(ask, by="carla"))
+
+
+def test_a_list_of_committers_that_an_earlier_version_wrote_still_excludes_them(tmp_path: Path) -> None:
+    ledger, ask = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}"), question(registered(1))
+    ledger.ask(ask, requested_by="bob", excluded={"carla": "committed"}, at=NOON, expires_at=None)
+    with sqlite3.connect(tmp_path / "ledger.db") as written:
+        for (trigger,) in written.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            written.execute(f'DROP TRIGGER "{trigger}"')
+        written.execute("UPDATE asks SET excluded = '[\"carla\"]'")
+    written.close()
+
+    asked = ledger.asked(ask.ask_id)
+
+    assert asked is not None
+    assert asked.excluded == {"carla": "committed the pipeline file last"}
 
 
 def test_the_same_answer_again_changes_nothing_and_is_not_sent_on_again(ledger: Ledger) -> None:
@@ -1117,7 +1145,7 @@ def test_a_ledger_of_the_first_schema_is_upgraded_and_still_verifies(tmp_path: P
     (waiting,) = ledger.open_asks("flights", "test")
     asked = ledger.asked(waiting.ask_id)
     assert asked is not None
-    assert (asked.requested_by, asked.excluded, asked.blocked) == ("bob", (), "")
+    assert (asked.requested_by, asked.excluded, asked.blocked) == ("bob", {}, "")
     assert waiting == question(registered(4), epoch=3)
     assert decided(ledger, waiting).outcome == "approve"
     assert released(ledger, 5).epoch == 4

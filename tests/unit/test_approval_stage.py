@@ -724,6 +724,27 @@ def test_without_a_requester_of_the_training_the_one_of_the_release_counts(noon:
         decided(noon, question)
 
 
+def test_everybody_who_asked_for_the_very_same_training_may_reject_and_not_approve(noon: Tools, tmp_path: Path) -> None:
+    version = registered(noon, tmp_path, 1, requester="bob")
+    (trained,) = noon.ledger.results("test", "flights", "train")
+    for number, person in ((2, None), (3, "ada"), (4, "Ada")):
+        run = replace(noon, run=f"flights_train/{number}")
+        record("resolve", RunRequest(model="flights", run_id=run.run, requester=person), run, model="flights")
+        record("train", TrainedModel.model_validate(trained["content"]), run, model="flights")
+        record("register", version, run, model="flights")
+
+    question = posed(noon, asked())
+
+    assert question.requested_by == "bob"
+    assert "- bob asked for it, and may reject but not approve." in question.body
+    assert "asked for it, too, and may reject but not approve." in question.body
+    with pytest.raises(ApprovalRefusedError, match="bob asked for it, so somebody else"):
+        decided(noon, question, "bob")
+    with pytest.raises(ApprovalRefusedError, match="ada asked for it, too, so somebody else"):
+        decided(noon, question, "ada")
+    assert decided(noon, question, "ada", "reject").outcome == "reject"
+
+
 def test_an_answer_after_the_expiry_does_not_count(noon: Tools, tmp_path: Path) -> None:
     registered(noon, tmp_path, 1)
     question = posed(noon, asked(expires_after=HOUR))

@@ -8,6 +8,7 @@ import pytest
 from ml_lifecycle.core.approval import (
     Briefing,
     Portrait,
+    also_excluded,
     approve_label,
     body,
     cannot_approve,
@@ -183,15 +184,17 @@ def test_who_may_answer_what(outcome: Outcome, person: str, why: str | None) -> 
 
 
 def test_without_a_list_anyone_may_approve_but_those_who_had_a_hand_in_it_in_any_spelling() -> None:
-    barred = cannot_approve(requested_by="Bob", authors=(None, "carol"), committers=("Dan Doe", "dan@example.com"))
+    others = also_excluded(requesters=("Fay",), committers=("Dan Doe", "dan@example.com"))
+    barred = cannot_approve(requested_by="Bob", authors=(None, "carol"), excluded=others)
 
     assert barred == {
         "Bob": "asked for it",
+        "Fay": "asked for it, too",
         "carol": "started the run that asks",
         "Dan Doe": "committed the pipeline file last",
         "dan@example.com": "committed the pipeline file last",
     }
-    for person in ("bob", "Carol", "DAN DOE", "dan@Example.com", "\uff22ob"):
+    for person in ("bob", "fay", "Carol", "DAN DOE", "dan@Example.com", "\uff22ob"):
         assert refused(vote(person), barred=barred) is not None
         assert refused(vote(person, "reject"), barred=barred) is None
     assert refused(vote("eve"), barred=barred) is None
@@ -461,7 +464,8 @@ def test_it_says_how_many_have_to_approve_and_who_did() -> None:
 
 
 def test_it_says_who_cannot_approve_and_why() -> None:
-    barred = cannot_approve(requested_by="bob", authors=("carol",), committers=("Dan", "dan@example.com"))
+    others = also_excluded(committers=("Dan", "dan@example.com"))
+    barred = cannot_approve(requested_by="bob", authors=("carol",), excluded=others)
 
     text = told(barred=barred)
 

@@ -17,7 +17,7 @@ from ml_lifecycle.core.errors import ApprovalRefusedError, DigestMismatchError, 
 from ml_lifecycle.stages.approval import Question
 from ml_lifecycle.stages.data import SnapshotJob, snapshot
 from ml_lifecycle.stages.data_approval import DataApprovalJob, pose_data
-from ml_lifecycle.stages.runner import Tools
+from ml_lifecycle.stages.runner import Tools, record
 from ml_lifecycle.stages.training import train
 from tests.fakes.champions import shown
 from tests.fakes.small_model import COLUMNS, dataset, request, rows, training_job, with_project
@@ -185,6 +185,25 @@ def test_the_decision_that_came_last_counts(report: ValidationReport, tools: Too
 def test_whoever_asked_for_the_run_cannot_approve_its_data(report: ValidationReport, tools: Tools) -> None:
     with pytest.raises(ApprovalRefusedError, match="anna asked for it, so somebody else has to approve it"):
         decided(report, tools, "anna")
+
+
+@pytest.mark.parametrize("stage", ["snapshot", "validate"])
+def test_whoever_asked_for_the_same_data_before_cannot_approve_it_either(
+    report: ValidationReport, tools: Tools, stage: str
+) -> None:
+    data: DatasetRef | ValidationReport = report if stage == "validate" else report.dataset
+    earlier = replace(tools, run="flights_train/earlier")
+    record("resolve", request().model_copy(update={"requester": "cleo"}), earlier, model="flights")
+    record(stage, data, earlier, model="flights")
+
+    question = posed(data, tools)
+
+    given = {"ask_id": question.ask.ask_id, "outcome": "approve", "channel": "airflow", "at": NOON}
+    for person, why in (("anna", "anna asked for it, so"), ("cleo", "cleo asked for it, too, so")):
+        vote = Vote.model_validate({**given, "person": person, "posting": shown(question.ask, tools)})
+        with pytest.raises(ApprovalRefusedError, match=why):
+            tools.ledger.vote(vote)
+    assert "cleo asked for it, too, and may reject but not approve." in question.body
 
 
 def test_an_approval_of_data_releases_no_model(report: ValidationReport, tools: Tools) -> None:

@@ -117,7 +117,7 @@ def _exported(asked: Asked) -> OpenAsk:
         asked_at=asked.at,
         expires_at=asked.expires_at,
         requested_by=asked.requested_by,
-        excluded=asked.excluded,
+        excluded=tuple(asked.excluded),
     )
 
 

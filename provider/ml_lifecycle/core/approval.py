@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from types import MappingProxyType
 from typing import Literal
 
 from ml_lifecycle.core.contracts import (
@@ -31,6 +32,7 @@ Required = Literal["always", "on_inconclusive", "never"]
 POLICY = "policy"
 """Who decides where policy itself does; no person's answer counts under this name."""
 REJECT = "Reject"
+COMMITTED = "committed the pipeline file last"
 SHOWN_SLICES = 5
 TELLING_ROWS = 30
 """A slice with fewer rows says more about chance than about the model."""
@@ -136,17 +138,28 @@ def not_in_force(decision: Decision, *, blocked: str, at: datetime) -> str:
 
 
 def cannot_approve(
-    *, requested_by: str | None = None, authors: Iterable[str | None] = (), committers: Iterable[str] = ()
+    *,
+    requested_by: str | None = None,
+    authors: Iterable[str | None] = (),
+    excluded: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Who may reject and never approve, each with why.
 
     :param requested_by: Who asked for what is asked about.
     :param authors: Who triggered the runs that show the question; ``None`` for those that nobody triggered.
+    :param excluded: Others, each with why: see :func:`also_excluded`.
+    """
+    found = dict(excluded) | {author: "started the run that asks" for author in authors if author}
+    return found | ({requested_by: "asked for it"} if requested_by else {})
+
+
+def also_excluded(*, requesters: Iterable[str] = (), committers: Iterable[str] = ()) -> dict[str, str]:
+    """Who may reject and never approve beside whoever asked first, each with why, as the question is asked.
+
+    :param requesters: Who asked for the very same thing, too.
     :param committers: Names and addresses under which the pipeline file was last committed.
     """
-    found = dict.fromkeys(committers, "committed the pipeline file last")
-    found |= {author: "started the run that asks" for author in authors if author}
-    return found | ({requested_by: "asked for it"} if requested_by else {})
+    return dict.fromkeys(committers, COMMITTED) | dict.fromkeys(requesters, "asked for it, too")
 
 
 def may_answer(terms: ApprovalTerms, *, asked_at: datetime, at: datetime) -> tuple[str, ...]:

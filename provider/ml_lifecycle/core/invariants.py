@@ -50,7 +50,7 @@ class AskRecord:
     asked_at: datetime
     expires_at: datetime | None = None
     requested_by: str | None = None
-    excluded: tuple[str, ...] = ()
+    excluded: Mapping[str, str] = field(default_factory=dict)
     blocked: str = ""
     decision: Decision | None = None
     votes: tuple[Vote, ...] = ()
@@ -230,7 +230,7 @@ def _refusal(vote: Vote, record: AskRecord, earlier: Sequence[Vote]) -> str | No
         ask=record.ask,
         asked_at=record.asked_at,
         expires_at=record.expires_at,
-        excluded=approval.cannot_approve(requested_by=record.requested_by, authors=authors, committers=record.excluded),
+        excluded=approval.cannot_approve(requested_by=record.requested_by, authors=authors, excluded=record.excluded),
         votes=earlier,
     )
 

@@ -27,7 +27,7 @@ from ml_lifecycle.core.contracts import (
 )
 from ml_lifecycle.core.deployment import denied, epoch_of
 from ml_lifecycle.core.errors import ApprovalRefusedError, LedgerError, LifecycleError, NoDecisionError, RequestError
-from ml_lifecycle.stages.evidence import gate_of, registrations, training_of
+from ml_lifecycle.stages.evidence import gate_of, registrations, requesters_of, training_of
 from ml_lifecycle.stages.runner import Tools
 
 BY_HAND = ("manual", "command")
@@ -101,8 +101,16 @@ def pose(job: ApprovalJob, tools: Tools) -> Question | None:
     by_policy = _is_for_policy(draft, head, gate, job, tools)
     ask = next_ask(draft, job.request, tools, by_policy=by_policy)
     _refuse_outdated(ask, job.request, tools)
-    asked_by = requested_by(version, tools) or job.request.requester
-    tools.ledger.ask(ask, requested_by=asked_by, excluded=job.committers, at=at, expires_at=at + job.expires_after)
+    first, *others = requesters_of(version.name, "train", tools, training_key=version.training_key) or (
+        job.request.requester,
+    )
+    tools.ledger.ask(
+        ask,
+        requested_by=first,
+        excluded=approval.also_excluded(requesters=filter(None, others), committers=job.committers),
+        at=at,
+        expires_at=at + job.expires_after,
+    )
     tools.ledger.supersede(version.name, tools.environment, newest=ask, at=at)
     asked = as_asked(ask, tools)
     decision = tools.ledger.decision(ask.ask_id)
@@ -161,16 +169,6 @@ def candidate_of(request: RunRequest, tools: Tools) -> ModelVersion:
         where=f"the ledger of {tools.environment}",
         way_out=f"it has {there}" if there else f"run {request.model}_train first, and see what its gate says",
     )
-
-
-def requested_by(version: ModelVersion, tools: Tools) -> str | None:
-    """Who asked for the training that made the version; ``None`` where it was nobody but the schedule or an event."""
-    key = version.training_key
-    for trained in tools.ledger.results(tools.environment, version.name, "train", training_key=key):
-        for resolved in tools.ledger.results(tools.environment, version.name, "resolve", run=trained["run"], limit=1):
-            if person := resolved["content"].get("requester"):
-                return str(person)
-    return None
 
 
 # --- Asking ----------------------------------------------------------------------------------------------------------
@@ -411,7 +409,7 @@ def told_of_any(asked: Asked, author: str | None, tools: Tools) -> dict[str, Any
         "terms": asked.ask.terms,
         "asked_at": asked.at,
         "approved_by": tuple(vote.person for vote in tools.ledger.votes(ask_id) if vote.outcome == "approve"),
-        "barred": approval.cannot_approve(requested_by=asked.requested_by, authors=authors, committers=asked.excluded),
+        "barred": approval.cannot_approve(requested_by=asked.requested_by, authors=authors, excluded=asked.excluded),
     }
 
 

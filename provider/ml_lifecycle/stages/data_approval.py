@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from ml_lifecycle.backends.ledger.base import Asked
 from ml_lifecycle.backends.signing.answers import verify_signed_votes
-from ml_lifecycle.core.approval import approve_label
+from ml_lifecycle.core.approval import also_excluded, approve_label
 from ml_lifecycle.core.contracts import Ask, Contract, DatasetRef, Decision, RunRequest, ValidationReport
 from ml_lifecycle.core.data_approval import (
     DataBriefing,
@@ -22,7 +22,7 @@ from ml_lifecycle.core.data_approval import (
 )
 from ml_lifecycle.core.errors import NoDecisionError, SignatureError
 from ml_lifecycle.stages.approval import Question, as_asked, let_policy_decide, next_ask, told_of_any
-from ml_lifecycle.stages.evidence import training_of
+from ml_lifecycle.stages.evidence import requesters_of, training_of
 from ml_lifecycle.stages.runner import Tools
 
 
@@ -50,9 +50,10 @@ def pose_data(job: DataApprovalJob, tools: Tools) -> Question:
     at = tools.clock()
     draft = ask_about(job.data, job.policy, model=job.request.model, environment=tools.environment)
     ask = next_ask(draft, job.request, tools)
-    tools.ledger.ask(
-        ask, requested_by=job.request.requester, excluded=job.committers, at=at, expires_at=at + job.expires_after
-    )
+    asked_by = job.request.requester
+    others = [person for person in _requesters(job, tools) if person != asked_by]
+    excluded = also_excluded(requesters=others, committers=job.committers)
+    tools.ledger.ask(ask, requested_by=asked_by, excluded=excluded, at=at, expires_at=at + job.expires_after)
     asked = as_asked(ask, tools)
     decision = tools.ledger.decision(ask.ask_id)
     if decision is None and policy_decides(job.policy, job.data):
@@ -65,6 +66,14 @@ def pose_data(job: DataApprovalJob, tools: Tools) -> Question:
         requested_by=asked.requested_by,
         decision=decision,
     )
+
+
+def _requesters(job: DataApprovalJob, tools: Tools) -> tuple[str, ...]:
+    """Everybody who asked for a run that came to the same data."""
+    model, fingerprint = job.request.model, dataset_of(job.data).fingerprint
+    if isinstance(job.data, ValidationReport):
+        return requesters_of(model, "validate", tools, dataset__fingerprint=fingerprint)
+    return requesters_of(model, "snapshot", tools, fingerprint=fingerprint)
 
 
 def _briefing(job: DataApprovalJob, asked: Asked, tools: Tools) -> DataBriefing:

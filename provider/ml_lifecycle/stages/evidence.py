@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from ml_lifecycle.core.contracts import Ask, GateDecision, ModelVersion, TrainedModel
 from ml_lifecycle.core.deployment import NAMED
@@ -32,6 +33,16 @@ def training_of(model: str, digest: str, tools: Tools, *, training_key: str | No
         if training_key in (None, trained.training_key):
             return trained
     return None
+
+
+def requesters_of(model: str, stage: str, tools: Tools, **held: Any) -> tuple[str, ...]:
+    """Everybody who asked for a run in which the stage concluded what holds these values, oldest first."""
+    found: dict[str, None] = {}
+    for concluded in tools.ledger.results(tools.environment, model, stage, **held):
+        for resolved in tools.ledger.results(tools.environment, model, "resolve", run=concluded["run"]):
+            if person := resolved["content"].get("requester"):
+                found[str(person)] = None
+    return tuple(found)
 
 
 def gate_of(version: ModelVersion, tools: Tools) -> GateDecision | None:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from ml_lifecycle.core.contracts import Ask, Contract, Decision, ModelVersion, Move, Posting, Vote
@@ -18,8 +19,8 @@ class Asked:
     ask: Ask
     requested_by: str | None
     """Who asked for what is asked about; may reject, and never approve."""
-    excluded: tuple[str, ...]
-    """Others who may reject, and never approve: the last committer of the pipeline file."""
+    excluded: Mapping[str, str]
+    """Others who may reject, and never approve, each with why."""
     at: datetime
     expires_at: datetime | None
     superseded: bool
@@ -90,11 +91,14 @@ class Ledger(ABC):
         ask: Ask,
         *,
         requested_by: str | None,
-        excluded: tuple[str, ...] = (),
+        excluded: Mapping[str, str] = MappingProxyType({}),
         at: datetime,
         expires_at: datetime | None,
     ) -> str:
-        """Record that a decision is asked for; returns the ask's id. Asking again changes nothing."""
+        """Record that a decision is asked for; returns the ask's id. Asking again changes nothing.
+
+        :param excluded: Who may reject and never approve beside ``requested_by``, each with why.
+        """
 
     @abstractmethod
     def post(self, posting: Posting, *, at: datetime) -> Posting:

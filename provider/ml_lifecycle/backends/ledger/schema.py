@@ -79,7 +79,7 @@ asks = Table(
     Column("requested_by", String),
     Column("at", String, nullable=False),
     Column("expires_at", String),
-    # Who may reject and never approve, beside whoever asked: a list as JSON.
+    # Who may reject and never approve, beside whoever asked, each with why: an object as JSON, or a list of committers.
     Column("excluded", Text),
     *_audited(),
     Index("ix_asks_model", "model", "environment"),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from ml_lifecycle.backends.ledger import chain
@@ -93,7 +94,7 @@ class SqlLedger(Ledger):
         ask: Ask,
         *,
         requested_by: str | None,
-        excluded: tuple[str, ...] = (),
+        excluded: Mapping[str, str] = MappingProxyType({}),
         at: datetime,
         expires_at: datetime | None,
     ) -> str:
@@ -117,7 +118,7 @@ class SqlLedger(Ledger):
                 "requested_by": requested_by,
                 "at": chain.text_of(at),
                 "expires_at": chain.text_of(expires_at) if expires_at else None,
-                "excluded": _canonical(excluded) if excluded else None,
+                "excluded": _canonical(dict(excluded)) if excluded else None,
             }
             _add(tx, "asks", row, by=requested_by or PIPELINE, action="ask", subject=_named(ask), detail=ask.ask_id)
             return ask.ask_id
@@ -551,12 +552,18 @@ def _asked_of(tx: Transaction, row: Row) -> Asked:
     return Asked(
         ask=Ask.model_validate_json(row["content"]),
         requested_by=row["requested_by"],
-        excluded=tuple(json.loads(row["excluded"])) if row["excluded"] else (),
+        excluded=_excluded(row["excluded"]),
         at=_time(row["at"]),
         expires_at=_time(row["expires_at"]) if row["expires_at"] else None,
         superseded=tx.row("superseded_asks", ask_id=row["ask_id"]) is not None,
         blocked=blocked["why"] if blocked else "",
     )
+
+
+def _excluded(text: str | None) -> dict[str, str]:
+    """Names with why; a list without it names committers."""
+    held = json.loads(text) if text else {}
+    return approval.also_excluded(committers=held) if isinstance(held, list) else held
 
 
 def _open(tx: Transaction, model: str, environment: str) -> Iterator[tuple[str, Ask]]:
@@ -576,7 +583,7 @@ def _why_not(tx: Transaction, vote: Vote, asked: Asked, given: Sequence[Vote]) -
     """Why the answer does not count, in a sentence for whoever gave it."""
     shown = _postings(tx, vote.ask_id)
     barred = approval.cannot_approve(
-        requested_by=asked.requested_by, authors=[posting.author for posting in shown], committers=asked.excluded
+        requested_by=asked.requested_by, authors=[posting.author for posting in shown], excluded=asked.excluded
     )
     return next(_closings(tx, vote, asked), None) or approval.refusal(
         vote, ask=asked.ask, asked_at=asked.at, expires_at=asked.expires_at, excluded=barred, votes=given
