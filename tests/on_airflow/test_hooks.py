@@ -113,6 +113,26 @@ def test_a_ledger_that_cannot_be_is_refused(
         LedgerHook().url()
 
 
+@pytest.mark.parametrize("spelling", ["{home}/airflow.db", "{home}/team/../airflow.db"])
+def test_a_ledger_in_the_file_of_airflow_s_own_database_is_refused(
+    monkeypatch: pytest.MonkeyPatch, airflow: Path, spelling: str
+) -> None:
+    connect(monkeypatch, "ml_lifecycle_ledger", conn_type="sqlite", host=spelling.format(home=airflow))
+
+    with pytest.raises(ConfigurationError, match=r"Airflow's own database.*another file"):
+        LedgerHook().get_conn()
+
+
+@pytest.mark.parametrize("known", ["airflow-db-not-allowed:///", "postgresql://u:p@db/airflow", ""])
+def test_a_ledger_in_a_file_of_its_own_is_taken_wherever_airflow_keeps_its_data(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, known: str
+) -> None:
+    connect(monkeypatch, "ml_lifecycle_ledger", conn_type="sqlite", host=str(tmp_path / "airflow.db"))
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", known)
+
+    assert LedgerHook().get_conn().models("test") == ()
+
+
 def test_sqlite_is_refused_where_tasks_run_on_several_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "LocalExecutor,CeleryExecutor")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook, conf
@@ -32,13 +33,15 @@ class LedgerHook(BaseHook):
     def get_conn(self) -> Ledger:
         """The ledger; its tables are made at the first use.
 
-        :raises ConfigurationError: the connection cannot be used, or SQLite is asked to serve several machines.
+        :raises ConfigurationError: the connection cannot be used, SQLite is asked to serve several machines, or the
+            file is that of Airflow's own database.
         """
         from ml_lifecycle.backends.ledger.sql import SqlLedger
 
         url = self.url()
         if url.startswith("sqlite"):
             _refuse_sqlite_beyond_one_machine(self.settings.ledger_conn_id)
+            _refuse_airflow_s_own_file(url, self.settings.ledger_conn_id)
         return SqlLedger(url)
 
     def url(self) -> str:
@@ -78,6 +81,25 @@ def _url_of(connection: Connection, *, where: str) -> str:
         query={name: str(value) for name, value in connection.extra_dejson.items() if isinstance(value, str | int)},
     )
     return url.render_as_string(hide_password=False)
+
+
+def _refuse_airflow_s_own_file(url: str, conn_id: str) -> None:
+    """While the ledger writes an answer, Airflow has to write it too: in one SQLite file it would wait for itself.
+
+    A task is not told where Airflow keeps its data, the API server is.
+    """
+    from sqlalchemy import make_url
+
+    airflows = str(conf.get("database", "sql_alchemy_conn", fallback=""))
+    if not airflows.startswith("sqlite"):
+        return
+    files = [Path(make_url(one).database or "").resolve() for one in (url, airflows)]
+    if files[0] == files[1]:
+        raise ConfigurationError(
+            f"the ledger's file {str(files[0])!r} is Airflow's own database, in which no answer could be written",
+            where=f"connection {conn_id!r}",
+            way_out="name another file, or leave the connection out",
+        )
 
 
 def _refuse_sqlite_beyond_one_machine(conn_id: str) -> None:
