@@ -58,6 +58,12 @@ def test_without_a_validation_section_the_snapshot_is_trained_on(dags: Dags) -> 
     assert "snapshot > train" in edges(plain)
 
 
+def test_a_deployment_knows_when_the_pipeline_asks_a_person(late: dict[str, Any]) -> None:
+    release = late["late_release"]
+
+    assert release.get_task("deploy").required == release.get_task("approve").required == "always"
+
+
 def test_a_release_asks_before_it_deploys(late: dict[str, Any]) -> None:
     assert edges(late["late_release"]) == {"resolve > approve", "resolve > deploy", "approve > deploy"}
 
