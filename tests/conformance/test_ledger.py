@@ -485,6 +485,19 @@ def test_the_same_try_that_shows_a_question_again_keeps_its_number(ledger: Ledge
     assert actions(ledger) == ["ask", "post", "post"]
 
 
+def test_a_try_that_airflow_has_given_up_shows_nothing_behind_the_next_ones_back(ledger: Ledger) -> None:
+    earlier, later = "01a1fec7-4ad2-7f7f-b47d-879cb5f57797", "01a1fec7-dafe-7f55-8a71-fa21785aa864"
+    ask = question(registered(1))
+    ledger.ask(ask, requested_by=None, at=NOON, expires_at=None)
+    posting = ledger.post(shown(ask, later), at=NOON)
+
+    with pytest.raises(LedgerError, match="a later try of this task has shown its question"):
+        ledger.post(shown(ask, earlier), at=NOON + HOUR)
+
+    assert ledger.posting_at("test", "flights_release", "release/1", "approve", -1) == posting
+    assert ledger.vote(answer(ask, posting=posting.number)) is not None
+
+
 def test_each_showing_takes_one_answer(ledger: Ledger) -> None:
     ask = question(registered(1), count=2)
     ledger.ask(ask, requested_by=None, at=NOON, expires_at=None)

@@ -16,6 +16,7 @@ from ml_lifecycle.core.approval import (
     form_mark,
     is_escalated,
     is_form_of,
+    is_given_up,
     may_answer,
     not_compared,
     not_in_force,
@@ -608,3 +609,19 @@ def test_a_hostile_slice_name_stays_one_row() -> None:
 def test_what_was_not_measured_is_a_dash() -> None:
     assert number(None) == "–"  # noqa: RUF001  # the dash of a value that is not there
     assert number(0.1) == "0.1000"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("01a1fec7-4ad2-7f7f-b47d-879cb5f57797", "01a1fec7-dafe-7f55-8a71-fa21785aa864", True),
+        ("01a1fec7-dafe-7f55-8a71-fa21785aa864", "01a1fec7-4ad2-7f7f-b47d-879cb5f57797", False),
+        ("01a1fec7-4ad2-7000-8000-000000000000", "01a1fec7-4ad2-7fff-bfff-ffffffffffff", False),
+        ("01a1fec7-4ad2-4f7f-b47d-879cb5f57797", "01a1fec7-dafe-4f55-8a71-fa21785aa864", False),
+        ("first try", "second try", False),
+        ("", "01a1fec7-dafe-7f55-8a71-fa21785aa864", False),
+    ],
+    ids=["begun earlier", "begun later", "in the same millisecond", "ids without a time", "no ids of Airflow", "none"],
+)
+def test_a_try_is_given_up_once_airflow_has_begun_another(one: str, other: str, expected: bool) -> None:  # noqa: FBT001  # a table
+    assert is_given_up(one, other) is expected

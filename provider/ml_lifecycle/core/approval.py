@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from types import MappingProxyType
 from typing import Literal
+from uuid import UUID
 
 from ml_lifecycle.core.contracts import (
     ApprovalTerms,
@@ -40,6 +41,10 @@ SHOWN_CHECKS = 40
 _LONGEST_REASON = 600
 _LONGEST = 160
 """Characters of a value that are shown; a longer one ends in an ellipsis."""
+_BY_TIME = 7
+"""The version of UUIDs that sort by the time they were made at."""
+_AFTER_TIME = 80
+"""Bits of such a UUID that follow its time."""
 _Z_95 = 1.959964
 """Two-sided 95% of a normal distribution."""
 MARKS = {Verdict.PASS: "pass", Verdict.FAIL: "**fail**", Verdict.INCONCLUSIVE: "**inconclusive**"}
@@ -180,6 +185,15 @@ def same_name(name: str) -> str:
     return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
+def is_given_up(ti_id: str, other: str) -> bool:
+    """Whether Airflow made this try of a task before the other one, and so has given it up.
+
+    Its ids are UUIDs of version 7, which begin with milliseconds since 1970 (RFC 9562, 5.7); other ids tell nothing.
+    """
+    begun, other_begun = _begun_at(ti_id), _begun_at(other)
+    return begun is not None and other_begun is not None and begun < other_begun
+
+
 def policy_decides(required: Required, verdict: Verdict) -> bool:
     """Whether policy approves without a person: only what passed, and only where the pipeline leaves it to policy."""
     return required != "always" and verdict is Verdict.PASS
@@ -198,6 +212,14 @@ def not_compared(judged: Evaluation | None, champion: Move | Portrait | None) ->
     other = f"version {met.version}" if met else "no champion" if judged else "nothing that is on record"
     present = f"the present champion, version {champion.version}"
     return f"judged against {other}, not against {present}: train again to compare"
+
+
+def _begun_at(ti_id: str) -> int | None:
+    try:
+        found = UUID(ti_id)
+    except ValueError:
+        return None
+    return found.int >> _AFTER_TIME if found.version == _BY_TIME else None
 
 
 def _refusals(vote: Vote, allowed: Sequence[str], barred: Mapping[str, str], votes: Sequence[Vote]) -> Iterator[str]:

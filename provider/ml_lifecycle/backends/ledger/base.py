@@ -106,7 +106,7 @@ class Ledger(ABC):
 
         The same try that shows it again, with no answer in between, gets the number it had.
 
-        :raises LedgerError: nobody asked.
+        :raises LedgerError: a later try of the task has shown a question, or nobody asked.
         """
 
     @abstractmethod

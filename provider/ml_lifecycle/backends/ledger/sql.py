@@ -183,7 +183,8 @@ class SqlLedger(Ledger):
     def post(self, posting: Posting, *, at: datetime) -> Posting:
         """Record that a question is about to be shown to people; returns it with its number.
 
-        :raises LedgerError: nobody asked, or the posting names another model or environment than the question.
+        :raises LedgerError: nobody asked, the posting names another model or environment than the question, or a later
+            try of the task has shown one.
         """
         ask = self._known(posting.ask_id)
         if (ask.model, ask.environment) != (posting.model, posting.environment):
@@ -196,6 +197,12 @@ class SqlLedger(Ledger):
             here = tx.newest("postings", "turn", **place, environment=posting.environment)
             if here is not None and _is_waiting(tx, here) and _is_same_showing(posting, _posting(here)):
                 return _posting(here)
+            if here is not None and approval.is_given_up(posting.ti_id, here["ti_id"]):
+                raise LedgerError(
+                    "a later try of this task has shown its question: Airflow has given this one up",
+                    where=f"{posting.task_id} of {posting.dag_id}/{posting.run_id}",
+                    way_out="answer what the later try shows",
+                )
             last = tx.newest("postings", "number", ask_id=posting.ask_id)
             # Of whichever environment: turns count on, so that no two rows share one.
             turn = tx.newest("postings", "turn", **place)
