@@ -18,7 +18,7 @@ SPECIAL = {
     "brief": pipeline_text("brief", approval="{required: always, approvers: [approver], expires_after: 20s}"),
     "scored": pipeline_text("scored", more='scoring: {output: "scored/{{ partition }}"}\n'),
     "strict": pipeline_text("strict", at_least=0.99),
-    "boxed": pipeline_text("boxed"),
+    "boxed": pipeline_text("boxed", approval="{required: never}"),
     "besieged": pipeline_text("besieged"),
     "handmade": pipeline_text("handmade"),
     "checked": pipeline_text("checked", more=f"validation: {CHECKED}\n"),

@@ -126,28 +126,30 @@ def test_of_four_contradictory_answers_at_once_one_is_taken_and_a_rejection_is_n
     assert trial.refusals(model).count("vote refused") == 3
 
 
-def test_an_answer_after_the_question_ran_out_gets_nothing(trial: Trial) -> None:
+@pytest.fixture(scope="module")
+def ran_out(trial: Trial) -> dict[str, Any]:
+    """A question that nobody answered in time."""
     trial.candidate("brief")
     question = trial.ask("brief")
-    dag_id, run_id = run_of(question)
-    trial.task_ended(dag_id, run_id, "approve")
-
-    reason = said(trial.answer("approver", question, "Approve"), 409)
-
-    trial.ended(dag_id, run_id)
-    nothing_moved(trial, "brief")
-    assert audited(trial, "brief", "approver", reason)
+    trial.ended(*run_of(question))
+    return question
 
 
-def test_a_time_out_is_never_an_approval(trial: Trial) -> None:
-    trial.candidate("brief")
-    question = trial.ask("brief")
-    dag_id, run_id = run_of(question)
+def test_a_time_out_is_never_an_approval(trial: Trial, ran_out: dict[str, Any]) -> None:
+    dag_id, run_id = run_of(ran_out)
 
     assert trial.ended(dag_id, run_id) == "failed"
-    nothing_moved(trial, "brief")
     assert trial.task(dag_id, run_id, "deploy")["state"] == "upstream_failed"
     assert "a time-out is never an approval" in trial.log(dag_id, run_id, "approve")
+    nothing_moved(trial, "brief")
+
+
+def test_an_answer_after_the_question_ran_out_gets_nothing(trial: Trial, ran_out: dict[str, Any]) -> None:
+    reason = said(trial.answer("approver", ran_out, "Approve"), 409)
+
+    assert trial.task(*run_of(ran_out), "approve")["state"] == "failed"
+    assert audited(trial, "brief", "approver", reason)
+    nothing_moved(trial, "brief")
 
 
 def test_a_rejection_needs_a_reason(trial: Trial) -> None:

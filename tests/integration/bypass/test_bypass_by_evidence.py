@@ -91,8 +91,7 @@ def test_a_forged_event_about_a_real_candidate_only_asks(trial: Trial) -> None:
 
 
 def test_an_alias_that_somebody_moves_in_mlflow_changes_neither_the_champion_nor_what_scores(trial: Trial) -> None:
-    trial.candidate("scored")
-    trial.release("scored")
+    trial.released("scored")
     trial.candidate("scored")
 
     trial.tools("by hand").registry.set_alias("scored", "champion", 2)
