@@ -109,6 +109,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks" / "ledger.json")
     options = parser.parse_args()
     figures: dict[str, Any] = {}
+    load = round(os.getloadavg()[0], 1)  # what else ran here: the wall clock counts it, the CPU's does not
     with tempfile.TemporaryDirectory() as folder, running(durable=True) as server:
         for name, url in (("sqlite", f"sqlite:///{folder}/ledger.db"), ("postgresql", server.new_database())):
             handed = filled(url, options.rows)
@@ -116,7 +117,7 @@ def main() -> int:
                 kind: _summary(measure(url, handed, options.runs)) for kind, measure in (("cold", cold), ("warm", warm))
             }
             print(name, json.dumps(figures[name]), flush=True)
-    machine = {"python": platform.python_version(), "cores": os.cpu_count()}
+    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "load": load}
     settings = {"goal_ms": GOAL_MS, "rows": options.rows, "runs": options.runs}
     options.output.write_text(json.dumps({**settings, **machine, "figures": figures}, indent=2) + "\n")
     return int(any(one["cold"]["wall_ms"] > GOAL_MS for one in figures.values()))
