@@ -63,7 +63,7 @@ def asked(**terms: Any) -> Asked:
         epoch=1,
         terms=ApprovalTerms(approvers=("ada", "bob"), **terms),
     )
-    return Asked(ask, "bob", (), NOON, NOON + timedelta(hours=72), superseded=False, blocked="")
+    return Asked(ask, "bob", {}, NOON, NOON + timedelta(hours=72), superseded=False, blocked="")
 
 
 def posting(**changes: Any) -> Posting:
