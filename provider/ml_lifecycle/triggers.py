@@ -29,6 +29,10 @@ Probe = Callable[..., Status]
 """Looks once, without waiting, at what its keyword arguments of plain JSON describe."""
 
 
+SEEN_AFTER_S = 2.0
+"""Airflow's scheduler may fail a task that is resumed before it has seen that the task was deferred."""
+
+
 class StatusTrigger(BaseTrigger):
     """Wait until a probe is ready.
 
@@ -62,6 +66,7 @@ class StatusTrigger(BaseTrigger):
         """One event: ``ready``, ``timeout`` or ``error``, with what was seen last."""
         probe = load_probe(self.probe)
         deadline = datetime.fromisoformat(self.deadline)
+        await asyncio.sleep(min(self.interval_s, SEEN_AFTER_S))
         while True:
             outcome = await asyncio.to_thread(look, probe, self.arguments)
             if outcome["status"] == "waiting" and datetime.now(timezone.utc) >= deadline:
