@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -59,6 +60,9 @@ REJECT_EVERY = 10
 CONTRADICTORY = (("approver", "Approve"), ("second", "Reject"), ("approver", "Reject"), ("second", "Approve"))
 PART_DEADLINE_S = 3600.0
 OK = 200
+TRY_AGAIN = 503
+TRIES = 5
+PAUSE_S = 2.0
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -69,7 +73,7 @@ class Size:
     """How much of everything."""
 
     releases: int = 200
-    models: int = 8
+    models: int = 4
     """How many of them release at the same time, each one version after the other."""
     parked: int = 300
     one_at_a_time: int = 50
@@ -179,10 +183,15 @@ class Soak:
         }
         alone, together = models[: self.size.one_at_a_time], models[self.size.one_at_a_time :]
         took: dict[str, float] = {}
+        told_to_wait: list[str] = []
 
         def answer(model: str) -> datetime | None:
-            question = runs[model]
-            reply = trial.answer("approver", question, wanted[model].capitalize(), reason="the numbers")
+            for _ in range(TRIES):
+                reply = trial.answer("approver", runs[model], wanted[model].capitalize(), reason="the numbers")
+                if reply.status_code != TRY_AGAIN:
+                    break
+                told_to_wait.append(model)
+                time.sleep(PAUSE_S)
             if reply.status_code != OK:
                 self._wrong([f"{model} could not be answered: {reply.status_code} {reply.text}"])
                 return None
@@ -204,6 +213,7 @@ class Soak:
             "parked": len(models),
             "slots": slots,
             "answered": len(took),
+            "told_to_try_again": len(told_to_wait),
             "lost": len(lost),
             "answer_to_next_task_s": _shares([took[model] for model in alone if model in took]),
             "all_at_once_s": _shares([took[model] for model in together if model in took]),
@@ -380,6 +390,11 @@ def _shares(seconds: Sequence[float]) -> dict[str, float]:
     return {"p50": round(cuts[9], 2), "p95": round(cuts[18], 2), "most": round(max(seconds), 2)}
 
 
+def _interrupt(number: int, _frame: object) -> None:
+    """End like a person's Ctrl-C: every process that was started is ended first."""
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
 def main() -> int:
     """Run the soak; exit code 0 only if everything held."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -391,6 +406,7 @@ def main() -> int:
     arguments = parser.parse_args()
     parts = PARTS[:-1] if arguments.short else arguments.parts
     with tempfile.TemporaryDirectory(prefix="ml-lifecycle-soak-") as temporary:
+        signal.signal(signal.SIGTERM, _interrupt)
         soak = Soak(SHORT if arguments.short else Size(), arguments.home or Path(temporary))
         try:
             soak.run(parts)
