@@ -83,6 +83,7 @@ def answer(page: Page, trial: Trial, run_id: str, option: str, *, reason: str) -
 def keep(page: Page, name: str) -> None:
     """A picture for the documentation, where one is wanted."""
     if folder := os.environ.get("SCREENSHOTS"):
+        page.wait_for_timeout(1500)  # until nothing moves any more
         page.screenshot(path=Path(folder) / f"{name}.png")
 
 
