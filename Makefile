@@ -54,8 +54,9 @@ format: $(READY) ## Format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench: $(READY) ## Measure the lifecycle beside a bare script with stock libraries
+bench: $(READY) ## Measure the lifecycle beside its peers, and what the ledger costs a task
 	@$(BIN)/python scripts/bench_lifecycle.py
+	@$(BIN)/python scripts/bench_ledger.py
 
 soak: $(READY) ## Live through hundreds of releases, questions, races and kills
 	@$(BIN)/python scripts/soak.py $(SOAK_ARGS)

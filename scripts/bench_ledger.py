@@ -2,7 +2,7 @@
 
 A task looks up the evidence that it was handed and records its own result with the audit row. *cold*: a process of its
 own, as Airflow starts one for each task, with the driver's import, the look at the schema and the connections. *warm*:
-the same again in a process that has done it before. Both on a ledger that holds thousands of results already.
+the same again in a process that has done it before. Both on a ledger that holds a thousand results already.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _summary(costs: list[Cost]) -> dict[str, float]:
 def main() -> int:
     """Measure both databases; 1 where a cold task's median misses the goal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=3000, help="results in the ledger beforehand (default: 3000)")
+    parser.add_argument("--rows", type=int, default=1000, help="results in the ledger beforehand (default: 1000)")
     parser.add_argument("--runs", type=int, default=15, help="tasks of each kind (default: 15)")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks" / "ledger.json")
     options = parser.parse_args()
