@@ -54,7 +54,7 @@ def test_a_question_of_somebody_else_s_dag_is_answered_as_ever(trial: Trial) -> 
     dag_id = "foreign"
     run_id = trial.by("engineer").trigger(dag_id)
     question = trial.question(dag_id, run_id, "ask")
-    # Airflow itself may lose an answer that comes while it still notes that the task is parked, and nobody holds it back.
+    # Airflow may lose an answer that comes while it still notes that the task is parked; nobody holds this one back.
     time.sleep(PARKED_S)
 
     unknown = trial.answer("engineer", question, "Maybe")
