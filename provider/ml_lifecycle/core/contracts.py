@@ -191,10 +191,13 @@ class ValidationReport(Evidence):
 class HoldoutSpec(Contract):
     """Which rows are kept back for the evaluation."""
 
-    by: Literal["time", "random"] = "time"
-    """``time`` keeps the last rows back, ``random`` draws rows by a hash of their key."""
+    by: Literal["time", "random", "group", "given"] = "time"
+    """``time`` keeps the last rows back, ``random`` draws rows by a hash of their key, ``group`` draws whole groups by
+    a hash of the column's value, ``given`` takes the rows that the column marks."""
     share: float = Field(default=0.2, gt=0, lt=1)
-    """``time``: the last rows by time; ``random``: rows drawn by a hash of their key, the same ones in each run."""
+    """``time``: the last rows by time; ``random`` and ``group``: the same ones in each run; ``given``: not looked at."""
+    column: str | None = None
+    """``group``: whose values are never split; ``given``: true, 1 or ``holdout`` marks a row that is held back."""
 
 
 class TrainedModel(Evidence):
@@ -232,6 +235,9 @@ class Metric(Contract):
 
     value: float | None
     rows: int
+    low: float | None = None
+    """Lower end of the two-sided 95% interval, where it was computed."""
+    high: float | None = None
 
 
 class Difference(Contract):
@@ -239,8 +245,84 @@ class Difference(Contract):
 
     estimate: float | None
     standard_error: float | None
-    """Paired: DeLong (1988) for ROC AUC, the standard error of row-wise differences for means over rows."""
+    """Paired; ``None`` where it is not known."""
     rows: int
+    low: float | None = None
+    """Lower end of the two-sided 95% interval."""
+    high: float | None = None
+    method: str = ""
+    """Where the interval comes from, such as ``DeLong``."""
+
+
+class MeasurementSpec(Contract):
+    """How metrics are measured and bounded: part of the policy, as a change of it can change a verdict."""
+
+    cluster: str | None = None
+    """Rows that share this are not independent of each other: a column, or ``hour``, ``day``, ``week`` or ``month`` of
+    the time column; ``None``: every row stands for itself."""
+    weight: str | None = None
+    """Column that says how much a row counts, 0 or more."""
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Score from which on a row counts as positive, for metrics of decisions."""
+    costs: dict[str, dict[str, float]] = {}
+    """What a decision costs: true label, then predicted label. A pair that is not named costs nothing."""
+    baseline: str | None = None
+    """Column that holds a simple prediction to compare with; ``None``: the training rows' share, classes' shares or
+    mean."""
+    resamples: int = Field(default=1000, ge=200, le=100_000)
+    """Of the bootstrap, where a metric needs one."""
+    seed: int = 0
+    """Makes the bootstrap repeatable."""
+
+
+class HoldoutFacts(Contract):
+    """The rows that judge a candidate, and what was proven about them."""
+
+    fingerprint: str = Field(pattern=DIGEST)
+    """Digest over the rows' keys and truth: models are compared on the same fingerprint only."""
+    spec: HoldoutSpec = HoldoutSpec()
+    rows: int
+    training_rows: int
+    shared_keys: int = 0
+    """Keys that stand in both parts: always 0, or the evaluation is refused."""
+    training_until: datetime | None = None
+    """The newest training row's time, where the rows have one."""
+    first: datetime | None = None
+    """The oldest held row's time."""
+    last: datetime | None = None
+    warnings: tuple[str, ...] = ()
+    """Signs of leakage that a person should look at, in sentences."""
+
+
+class ServingCheck(Contract):
+    """The packaged model in a process of its own, as a server would load it."""
+
+    verdict: Verdict
+    rows: int
+    """Golden rows that were scored."""
+    largest_difference: float | None = None
+    """Between training's predictions and these, over all golden rows."""
+    tolerance: float = 1e-6
+    load_s: float | None = None
+    latency_p50_ms: float | None = None
+    """Of a request with one row."""
+    latency_p95_ms: float | None = None
+    peak_mb: float | None = None
+    """Of the process, libraries included."""
+    model_mb: float | None = None
+    """Of the package on disk."""
+    detail: str = ""
+    """Why it would not serve."""
+
+
+class Contender(Contract):
+    """Something else than the champion that was measured on the same rows."""
+
+    version: int | None = None
+    """``None`` for the baseline."""
+    digest: str | None = None
+    metrics: dict[str, Metric]
+    differences: dict[str, Difference] = {}
 
 
 class ChampionResult(Contract):
@@ -266,27 +348,70 @@ class Evaluation(Evidence):
     predictions_uri: str
     predictions_digest: str = Field(pattern=DIGEST)
     """Digest of the row-level predictions, which paired comparisons start from."""
+    task: Literal["binary", "multiclass", "regression"] = "binary"
+    classes: tuple[str, ...] = ()
+    """Class labels in the order of the scores; empty for a regression."""
+    spec: MeasurementSpec = MeasurementSpec()
+    holdout: HoldoutFacts | None = None
+    serving: ServingCheck | None = None
+    others: dict[str, Contender] = {}
+    """By what a rule calls them: ``baseline``, or a version's number such as ``3``."""
 
 
 class GateRule(Contract):
     """One condition on one metric. Exactly one of ``at_least``, ``at_most`` and ``versus`` says what is compared."""
 
     metric: str
-    """One of the metrics that the evaluation measures."""
+    """One of the metrics that the evaluation measures, ``latency_p95_ms``, ``model_mb``, or ``module:function``."""
     at_least: float | None = None
     """Least good value."""
     at_most: float | None = None
     """Greatest good value."""
-    versus: Literal["champion"] | None = None
-    """Compare with the serving model on the same rows."""
+    versus: Literal["champion", "baseline"] | int | None = None
+    """Compare with the serving model, a simple prediction or a version's number, on the same rows."""
+    claim: Literal["non_inferior", "superior", "not_worse"] = "non_inferior"
+    """What passes: the loss is shown to be below ``margin``; a gain is shown; a loss beyond ``margin`` is not shown."""
     margin: float = Field(default=0.0, ge=0)
-    """Tolerated loss against the champion, in the metric's own unit."""
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """One-sided, of the bound that is compared with ``-margin``."""
+    """Tolerated loss against what it is compared with, in the metric's own unit."""
+    confidence: float = Field(default=0.95, ge=0.5, lt=1)
+    """One-sided, of the bound that decides; at 0.5 the estimate itself decides."""
     each: str | None = None
     """Apply the rule to every value of this slice column."""
+    between: str | None = None
+    """Apply the rule to the gap between the greatest and the least value among this column's groups."""
     min_rows: int = Field(default=30, ge=1)
     """A slice with fewer rows is inconclusive: nothing is known about it."""
+    few_rows: Literal["inconclusive", "pool", "ignore"] = "inconclusive"
+    """What becomes of slices with fewer rows: nothing is known; they are judged together; they are left out."""
+    correction: Literal["holm", "none"] = "holm"
+    """With ``each``: how the chance that some slice fails by luck is kept at one minus the confidence."""
+    better: Literal["higher", "lower"] | None = None
+    """Which way a metric of one's own is better; known for the others."""
+
+
+class Measured(Contract):
+    """What one rule is held against in one place: a metric, a gap, or a difference on the same rows."""
+
+    rule: int = Field(ge=0)
+    """The rule's place in the gate."""
+    place: str = ""
+    """Such as ``origin=JFK``; empty for all rows."""
+    value: float | None
+    """Differences are turned so that positive is better; ``None`` where it is not known."""
+    low: float | None = None
+    """One-sided lower bound at the confidence that was asked for; ``None`` where the value has no error."""
+    high: float | None = None
+    """One-sided upper bound at the rule's confidence."""
+    p_broken: float | None = Field(default=None, ge=0, le=1)
+    """One-sided p-value: small where the rule is shown to be broken."""
+    standard_error: float | None = None
+    rows: int
+    clusters: int | None = None
+    """Independent groups of rows, where the rows are not independent themselves."""
+    method: str = ""
+    """Where the bounds come from, such as ``DeLong`` or ``BCa bootstrap of 28 days``."""
+    detail: str = ""
+    """Why the value is not known."""
 
 
 class GateCheck(Contract):
@@ -299,6 +424,19 @@ class GateCheck(Contract):
     low: float | None = None
     high: float | None = None
     detail: str = ""
+    metric: str = ""
+    place: str = ""
+    """Such as ``origin=JFK``; empty for all rows."""
+    versus: str = ""
+    """``champion``, ``baseline`` or a version's number; empty where the rule sets a limit."""
+    limit: float | None = None
+    """What the bound is held against: the limit, or minus the margin."""
+    confidence: float | None = None
+    """One-sided, of the bound that a pass needs: higher than the rule's where the holdout was used before."""
+    rows: int = 0
+    method: str = ""
+    more_rows: int | None = None
+    """About how many more rows would decide, in four of five cases, if the estimate is right."""
 
 
 class GateDecision(Evidence):
@@ -308,7 +446,13 @@ class GateDecision(Evidence):
     verdict: Verdict
     checks: tuple[GateCheck, ...]
     policy_digest: str = Field(pattern=DIGEST)
-    """Digest of the rules that were applied."""
+    """Digest of the rules that were applied, and of how they were measured."""
+    judged: int = Field(default=1, ge=1)
+    """How many candidates the holdout has judged, this one included."""
+    report_uri: str = ""
+    """The evaluation report for people, below the data root."""
+    card_uri: str = ""
+    """The model card, in markdown, on the run."""
 
 
 class ModelVersion(Evidence):

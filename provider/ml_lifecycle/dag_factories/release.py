@@ -40,6 +40,7 @@ def release_dag(pipeline: Pipeline) -> DAG:
             decision=decision,
             target=pipeline.deployment,
             rules=[plain(rule) for rule in pipeline.evaluation.gate],
+            measurement=pipeline.evaluation.spec.to_xcom(),
             required=approval["required"],
         )
     return dag

@@ -73,6 +73,9 @@ def train_dag(pipeline: Pipeline) -> DAG:
             trained=trained,
             metrics=list(pipeline.evaluation.metrics),
             slices=list(pipeline.evaluation.slices),
+            measurement=pipeline.evaluation.spec.to_xcom(),
+            versions=sorted({rule.versus for rule in pipeline.evaluation.gate if isinstance(rule.versus, int)}),
+            baseline=any(rule.versus == "baseline" for rule in pipeline.evaluation.gate),
         ).output
         decision = EvaluationGateOperator(
             task_id="gate",

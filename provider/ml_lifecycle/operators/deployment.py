@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from ml_lifecycle.core.contracts import Contract, Decision, GateRule, RunRequest, Stream, Verdict
+from ml_lifecycle.core.contracts import Contract, Decision, GateRule, MeasurementSpec, RunRequest, Stream, Verdict
 from ml_lifecycle.core.deployment import DEFAULT_TARGET
 from ml_lifecycle.core.errors import (
     ConfigurationError,
@@ -65,6 +65,7 @@ class DeployModelOperator(_MovesChampion):
     :param target: ``{"backend": "alias", ...}``: where models serve, and its options.
     :param rules: The gate's rules as the pipeline says them at this moment: an approval under others is refused. Left
         out, the rules under which it was approved are not compared with any.
+    :param measurement: How the gate's metrics are measured and bounded at this moment: it is part of the rules.
     :param required: When the pipeline asks a person, as it says at this moment: under ``always``, policy's own approval
         is refused. Left out, it counts.
     """
@@ -77,12 +78,14 @@ class DeployModelOperator(_MovesChampion):
         *,
         decision: Handed,
         rules: Sequence[Mapping[str, Any]] | None = None,
+        measurement: Mapping[str, Any] | None = None,
         required: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.decision = decision
         self.rules = rules
+        self.measurement = measurement
         self.required = required
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:
@@ -123,14 +126,14 @@ class DeployModelOperator(_MovesChampion):
     def _job(self, context: Context, tools: Tools) -> DeploymentJob:
         from ml_lifecycle.stages.deployment import DeploymentJob
 
-        rules = None if self.rules is None else self.job(_Gate, rules=self.rules).rules
+        gate = None if self.rules is None else self.job(_Gate, rules=self.rules, spec=self.measurement or {})
         request = self.resolved(context, tools)
         return self.job(
             DeploymentJob,
             request=request,
             decision=self._handed(request, tools),
             target=dict(self.target),
-            policy_digest=None if rules is None else policy_digest(rules),
+            policy_digest=None if gate is None else policy_digest(gate.rules, gate.spec),
             required=self.required,
         )
 
@@ -176,6 +179,7 @@ class DeployModelOperator(_MovesChampion):
 
 class _Gate(Contract):
     rules: tuple[GateRule, ...]
+    spec: MeasurementSpec
 
 
 class RollbackModelOperator(_MovesChampion):

@@ -25,6 +25,9 @@ class EvaluateModelOperator(LifecycleOperator):
     :param trained: What :class:`~ml_lifecycle.operators.training.TrainModelOperator` returned.
     :param metrics: What is measured.
     :param slices: Columns by whose values everything is measured again.
+    :param measurement: How metrics are measured and bounded: ``{"cluster": "day", ...}``.
+    :param versions: Versions that a rule compares with.
+    :param baseline: Whether a rule compares with a simple prediction.
     """
 
     template_fields: Sequence[str] = (*LifecycleOperator.template_fields, "trained")
@@ -36,18 +39,32 @@ class EvaluateModelOperator(LifecycleOperator):
         trained: Handed,
         metrics: Sequence[str] = ("roc_auc", "log_loss", "brier"),
         slices: Sequence[str] = (),
+        measurement: Mapping[str, Any] | None = None,
+        versions: Sequence[int] = (),
+        baseline: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.trained = trained
         self.metrics = metrics
         self.slices = slices
+        self.measurement = measurement
+        self.versions = versions
+        self.baseline = baseline
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:  # noqa: ARG002  # each step gets both
         """The evaluation, as plain JSON."""
         from ml_lifecycle.stages import evaluation
 
-        job = self.job(evaluation.EvaluationJob, model=self.trained, metrics=self.metrics, slices=self.slices)
+        job = self.job(
+            evaluation.EvaluationJob,
+            model=self.trained,
+            metrics=self.metrics,
+            slices=self.slices,
+            spec=self.measurement or {},
+            versions=self.versions,
+            baseline=self.baseline,
+        )
         result = self.conclude(evaluation.evaluate, job, tools)
         remember_run(self, result.model.run_id, tools)
         return result.to_xcom()

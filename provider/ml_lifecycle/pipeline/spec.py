@@ -24,10 +24,20 @@ from pydantic import (
 )
 
 from ml_lifecycle.core.approval import POLICY, same_name
-from ml_lifecycle.core.contracts import NAME, ApprovalTerms, DropRule, GateRule, HoldoutSpec, Scalar, Source
+from ml_lifecycle.core.contracts import (
+    NAME,
+    ApprovalTerms,
+    DropRule,
+    GateRule,
+    HoldoutSpec,
+    MeasurementSpec,
+    Scalar,
+    Source,
+)
 from ml_lifecycle.core.data_approval import DataPolicy
 from ml_lifecycle.core.deployment import DEFAULT_TARGET
 from ml_lifecycle.core.errors import did_you_mean
+from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER, METRICS, OPERATIONAL
 from ml_lifecycle.core.request import HyperparameterSpec
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
@@ -161,6 +171,18 @@ def check_callable(name: str) -> str:
     return name
 
 
+def check_metric(name: str) -> str:
+    """A metric that can be measured on rows, or a function of the team's own."""
+    if ":" in name:
+        return check_callable(name)
+    if name not in METRICS:
+        raise ValueError(
+            f"{name!r} is not a metric{did_you_mean(name, METRICS)}; known are {', '.join(METRICS)}, and "
+            "module:function for one of your own"
+        )
+    return name
+
+
 def check_class(name: str) -> str:
     """``package.module.Class``."""
     if not _CLASS.fullmatch(name):
@@ -220,6 +242,7 @@ Duration = Annotated[
 ]
 Day = Annotated[date, BeforeValidator(parse_day), WithJsonSchema({"type": "string", "format": "date"})]
 Schedule = Annotated[str, AfterValidator(check_schedule)]
+MetricName = Annotated[str, AfterValidator(check_metric)]
 AnyScalar = Annotated[Scalar, BeforeValidator(_check_scalar)]
 _SHARE_SCHEMA = {
     "anyOf": [{"type": "string", "pattern": r"^\d{1,3}(\.\d+)? ?%$"}, {"type": "number", "exclusiveMinimum": 0}]
@@ -299,12 +322,15 @@ class DropSection(Section, DropRule):
 class HoldoutSection(Section, HoldoutSpec):
     """Rows that are kept back for the evaluation."""
 
-    by: Literal["time", "random"] = "time"
-    """time keeps the last rows back; random draws rows by a hash of their key, the same ones in each run."""
+    by: Literal["time", "random", "group", "given"] = "time"
+    """time keeps the last rows back; random draws rows by a hash of their key, group draws whole groups by a hash of a
+    column's value, the same ones in each run; given takes the rows that a column marks."""
     share: Annotated[float, BeforeValidator(parse_share), WithJsonSchema(_SHARE_SCHEMA)] = Field(
         default=0.2, gt=0, lt=1, alias="last"
     )
-    """Share of the rows, such as 20%."""
+    """Share of the rows, such as 20%; given does not look at it."""
+    column: Text | None = None
+    """For group, whose values are never split; for given, the column in which true, 1 or holdout marks a row."""
 
 
 class DataSection(Section):
@@ -453,35 +479,68 @@ class GateSection(Section, GateRule):
     """One condition on one metric; exactly one of at_least, at_most and versus says what it is compared with."""
 
     metric: Text = Field(examples=["roc_auc"])
-    """One of the metrics that the evaluation measures."""
+    """One of evaluation.metrics, or latency_p95_ms, model_mb or peak_mb of the packaged model."""
     at_least: float | None = None
-    """Least good value."""
+    """Least good value; the lower bound has to reach it."""
     at_most: float | None = None
-    """Greatest good value."""
-    versus: Literal["champion"] | None = None
-    """Compare with the serving model on the same rows; a first release passes by it."""
+    """Greatest good value; the upper bound has to stay below it."""
+    versus: Literal["champion", "baseline"] | Annotated[int, Field(ge=1)] | None = None
+    """Compare with the serving model (a first release passes by it), a simple prediction or a version's number, on the
+    same rows."""
+    claim: Literal["non_inferior", "superior", "not_worse"] = "non_inferior"
+    """What passes a comparison: non_inferior, the loss is shown to be below the margin; superior, a gain is shown;
+    not_worse, no loss beyond the margin is shown."""
     margin: float = Field(default=0.0, ge=0)
-    """Tolerated loss against the champion, in the metric's own unit."""
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """One-sided, of the bound that is compared with the tolerated loss."""
+    """Tolerated loss against what it is compared with, in the metric's own unit."""
+    confidence: float = Field(default=0.95, ge=0.5, lt=1)
+    """One-sided, of the bound that decides; at 0.5 the estimate itself decides."""
     each: Text | None = None
     """Apply the rule to every value of this slice column."""
+    between: Text | None = None
+    """Apply the rule to the gap between the greatest and the least value among the groups of this slice column."""
     min_rows: int = Field(default=30, ge=1)
     """A slice with fewer rows is inconclusive: nothing is known about it."""
+    few_rows: Literal["inconclusive", "pool", "ignore"] = "inconclusive"
+    """What becomes of slices with fewer rows: inconclusive; pool judges them together; ignore leaves them out."""
+    correction: Literal["holm", "none"] = "holm"
+    """With each: keep the chance that some slice fails by luck at one minus the confidence, however many there are."""
+    better: Literal["higher", "lower"] | None = None
+    """Which way a metric of your own is better, where it is compared."""
 
 
 class EvaluationSection(Section):
     """What is measured, and what is enough."""
 
-    metrics: Annotated[
-        tuple[Literal["roc_auc", "log_loss", "brier", "accuracy", "mae", "rmse"], ...],
-        Field(strict=False, min_length=1),
-    ] = ("roc_auc", "log_loss", "brier")
-    """What is measured on the holdout."""
+    metrics: Annotated[tuple[MetricName, ...], Field(strict=False, min_length=1)] = ("roc_auc", "log_loss", "brier")
+    """What is measured on the holdout; module:function below the project folder for one of your own."""
     slices: Texts = ()
     """Columns by whose values everything is measured again."""
+    cluster: Text | None = None
+    """Rows that share this are not independent of each other: a column, or hour, day, week or month of data.time."""
+    weight: Text | None = None
+    """Column that says how much a row counts."""
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Score from which on a row counts as positive, for metrics of decisions."""
+    costs: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = {}
+    """What a decision costs, by the true label and then the predicted one, for the metric cost."""
+    baseline: Text | None = None
+    """Column that holds a simple prediction to compare with; left out: the training rows' mean or shares."""
+    resamples: int = Field(default=1000, ge=200, le=100_000)
+    """Of the bootstrap, for metrics that need one."""
     gate: Annotated[tuple[GateSection, ...], Field(strict=False)] = ()
     """Conditions for a release; without any, every candidate is inconclusive and asks a human."""
+
+    @property
+    def spec(self) -> MeasurementSpec:
+        """How metrics are measured and bounded."""
+        return MeasurementSpec(
+            cluster=self.cluster,
+            weight=self.weight,
+            threshold=self.threshold,
+            costs=self.costs,
+            baseline=self.baseline,
+            resamples=self.resamples,
+        )
 
 
 class ApprovalSection(AnswersSection):
@@ -740,16 +799,48 @@ def _gate_disagreements(loc: Loc, rule: GateSection, evaluation: EvaluationSecti
     if len(said) != 1:
         found = f"says {' and '.join(said)}" if said else "says nothing to compare with"
         yield Disagreement(loc, found, "write exactly one of at_least, at_most and versus")
+    yield from _claim_disagreements(loc, rule)
+    if rule.metric in OPERATIONAL:
+        yield from _operational_disagreements(loc, rule)
+        return
     if evaluation is None:
         return
     yield from _unmeasured((*loc, "metric"), rule.metric, evaluation)
-    if rule.each is not None and rule.each not in evaluation.slices:
+    for name in ("each", "between"):
+        column = getattr(rule, name)
+        if column is not None and column not in evaluation.slices:
+            yield Disagreement(
+                (*loc, name),
+                f"{column!r} is not one of evaluation.slices ({', '.join(evaluation.slices) or 'none'})",
+                "add it there, or name one of them",
+                against=("evaluation", "slices"),
+            )
+
+
+def _claim_disagreements(loc: Loc, rule: GateSection) -> Iterator[Disagreement]:
+    if rule.versus is None:
+        for name in ("claim", "margin", "better"):
+            if getattr(rule, name) != type(rule).model_fields[name].default:
+                yield Disagreement((*loc, name), "means nothing without versus", "add versus, or remove it")
+        if rule.between is not None and rule.at_most is None:
+            yield Disagreement((*loc, "between"), "is a gap, which only at_most can limit", "write at_most")
+        return
+    if rule.claim == "superior" and rule.margin:
+        yield Disagreement((*loc, "margin"), "no loss is tolerated where a gain has to be shown", "remove it")
+    if rule.between is not None:
+        yield Disagreement((*loc, "between"), "a gap has no opponent", "write at_most instead of versus")
+    if rule.each is not None and rule.between is not None:
+        yield Disagreement((*loc, "between"), "one rule looks at each slice or between them", "make two rules")
+    if rule.metric not in HIGHER_IS_BETTER and rule.better is None:
         yield Disagreement(
-            (*loc, "each"),
-            f"{rule.each!r} is not one of evaluation.slices ({', '.join(evaluation.slices) or 'none'})",
-            "add it there, or name one of them",
-            against=("evaluation", "slices"),
+            (*loc, "metric"), f"nothing says which way {rule.metric} is better", "add better: higher or better: lower"
         )
+
+
+def _operational_disagreements(loc: Loc, rule: GateSection) -> Iterator[Disagreement]:
+    for name in ("versus", "each", "between"):
+        if getattr(rule, name) is not None:
+            yield Disagreement((*loc, name), f"{rule.metric} is one number of the package", "remove it")
 
 
 def _unmeasured(loc: Loc, metric: str, evaluation: EvaluationSection) -> Iterator[Disagreement]:

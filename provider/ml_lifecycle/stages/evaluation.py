@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ml_lifecycle.backends.files import file_digest, write_parquet
+from ml_lifecycle.backends.callables import load_callable
+from ml_lifecycle.backends.evaluation.rows import ScoredRows
+from ml_lifecycle.backends.evaluation.rules import measure_rules
+from ml_lifecycle.backends.files import file_digest, read_parquet, write_parquet
 from ml_lifecycle.backends.models.metrics import measure, paired_difference, roc_curve
 from ml_lifecycle.backends.models.skops import SkopsFormat
 from ml_lifecycle.core.contracts import (
@@ -19,6 +22,7 @@ from ml_lifecycle.core.contracts import (
     GateCheck,
     GateDecision,
     GateRule,
+    MeasurementSpec,
     Metric,
     ModelVersion,
     RunRequest,
@@ -48,6 +52,11 @@ class EvaluationJob(Contract):
     model: TrainedModel
     metrics: tuple[str, ...] = ("roc_auc", "log_loss", "brier")
     slices: tuple[str, ...] = ()
+    spec: MeasurementSpec = MeasurementSpec()
+    versions: tuple[int, ...] = ()
+    """Versions that a rule compares with."""
+    baseline: bool = False
+    """Whether a rule compares with the baseline."""
 
 
 class GateJob(Contract):
@@ -266,12 +275,69 @@ def _log_metrics(evaluation: Evaluation, tools: Tools) -> None:
 
 
 def gate(job: GateJob, tools: Tools) -> GateDecision:
-    """Judge the evaluation and note the verdict on the run."""
-    decision = decide(job.rules, job.evaluation)
+    """Judge the evaluation by its row-level predictions, note the verdict on the run, and publish the report.
+
+    :raises DigestMismatchError: the predictions are not those that the evaluation left.
+    """
+    rows = read_predictions(job.evaluation, tools)
+    judged = candidates_judged(job.evaluation, tools)
+    own = own_metrics((rule.metric for rule in job.rules), tools)
+    measured = measure_rules(job.rules, job.evaluation, rows, judged=judged, own=own)
+    decision = decide(job.rules, job.evaluation, measured, judged=judged)
+    _note(job, decision, tools)
+    return decision
+
+
+def read_predictions(evaluation: Evaluation, tools: Tools) -> ScoredRows:
+    """The rows that an evaluation left, their bytes checked.
+
+    :raises DigestMismatchError: they are not those that it left.
+    """
+    folder_uri, _, name = evaluation.predictions_uri.rpartition("/")
+    with tempfile.TemporaryDirectory(prefix="ml-lifecycle-") as temporary:
+        file = tools.tracking.download(folder_uri, Path(temporary)) / name
+        found = file_digest(file) if file.is_file() else "no file"
+        if found != evaluation.predictions_digest:
+            raise DigestMismatchError(
+                "the row-level predictions",
+                expected=evaluation.predictions_digest,
+                found=found,
+                where=evaluation.predictions_uri,
+                way_out="they were changed after the evaluation; evaluate again, and find out who changed them",
+            )
+        table = read_parquet(file)
+    return ScoredRows.from_table(table, task=evaluation.task, classes=evaluation.classes)
+
+
+def candidates_judged(evaluation: Evaluation, tools: Tools) -> int:
+    """How many candidates were measured on this holdout up to this one, this one included."""
+    if evaluation.holdout is None:
+        return 1
+    measured = tools.ledger.results(
+        tools.environment,
+        evaluation.model.name,
+        "evaluate",
+        holdout__fingerprint=evaluation.holdout.fingerprint,
+    )
+    order = list(dict.fromkeys(str(result["content"]["model"]["digest"]) for result in measured))
+    digest = evaluation.model.digest
+    return order.index(digest) + 1 if digest in order else len(order) + 1
+
+
+def own_metrics(names: Iterable[str], tools: Tools) -> dict[str, Callable[..., Any]]:
+    """The team's own metrics among these, by name.
+
+    :raises CallableNotFoundError: one of them is not there.
+    """
+    return {name: load_callable(name, tools.project) for name in names if ":" in name}
+
+
+def _note(job: GateJob, decision: GateDecision, tools: Tools) -> None:
     run_id = job.evaluation.model.run_id
     note = {
         "verdict": decision.verdict.value,
         "policy_digest": decision.policy_digest,
+        "judged": decision.judged,
         "rules": [rule.to_xcom() for rule in job.rules],
         "checks": [check.to_xcom() for check in decision.checks],
     }
@@ -282,7 +348,6 @@ def gate(job: GateJob, tools: Tools) -> GateDecision:
     tools.tracking.log(
         run_id, tags={f"{TAG}gate": decision.verdict.value, f"{TAG}policy_digest": decision.policy_digest}
     )
-    return decision
 
 
 # --- Register --------------------------------------------------------------------------------------------------------

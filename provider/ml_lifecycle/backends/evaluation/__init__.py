@@ -1,0 +1,1 @@
+"""Metrics on rows, their bounds, and what gates are held against."""
