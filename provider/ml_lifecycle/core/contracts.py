@@ -195,7 +195,7 @@ class HoldoutSpec(Contract):
     """``time`` keeps the last rows back, ``random`` draws rows by a hash of their key, ``group`` draws whole groups by
     a hash of the column's value, ``given`` takes the rows that the column marks."""
     share: float = Field(default=0.2, gt=0, lt=1)
-    """``time``: the last rows by time; ``random`` and ``group``: the same ones in each run; ``given``: not looked at."""
+    """``time``: the last rows by time; ``random`` and ``group``: the same ones each time; ``given``: not looked at."""
     column: str | None = None
     """``group``: whose values are never split; ``given``: true, 1 or ``holdout`` marks a row that is held back."""
 
@@ -399,9 +399,10 @@ class Measured(Contract):
     value: float | None
     """Differences are turned so that positive is better; ``None`` where it is not known."""
     low: float | None = None
-    """One-sided lower bound at the confidence that was asked for; ``None`` where the value has no error."""
+    """One-sided lower bound; ``None`` where the value has no error. Where the rule asks for little (``at_most``), the
+    upper bound is the one at the confidence that a pass needs, else this one; the other is at the rule's."""
     high: float | None = None
-    """One-sided upper bound at the rule's confidence."""
+    """One-sided upper bound."""
     p_broken: float | None = Field(default=None, ge=0, le=1)
     """One-sided p-value: small where the rule is shown to be broken."""
     standard_error: float | None = None

@@ -117,6 +117,10 @@ def _apply(
     if rule.versus == "champion" and evaluation.champion is None:
         yield _first_release(rule, evaluation)
         return
+    if len([said for said in (rule.at_least, rule.at_most, rule.versus) if said is not None]) != 1:
+        detail = "the rule has to say exactly one of at_least, at_most and versus"
+        yield _check(rule, Verdict.INCONCLUSIVE, "", detail=detail)
+        return
     kept = [one for one in measured if not (rule.few_rows == "ignore" and one.rows < rule.min_rows)]
     if not kept:
         detail = f"nothing was measured by {rule.each or rule.between or 'it'}"
@@ -184,26 +188,29 @@ def _has_error(one: Measured) -> bool:
 
 
 def _broken(rule: GateRule, measured: Sequence[Measured]) -> list[Measured]:
-    """Those that are shown to break the rule; of many slices, after Holm, Scand. J. Statist. 6 (1979)."""
+    """Those that are shown to break the rule; of many slices, after Holm, Scand. J. Statist. 6 (1979).
+
+    Only the failing side is corrected: a pass needs every slice to hold, and that all of them do so by luck is no
+    likelier than that one does (Berger, Technometrics 24, 1982).
+    """
     alpha = 1 - rule.confidence
-    telling = [one for one in measured if _unknown(rule, one) is None]
-    exact = [one for one in telling if one.p_broken is None and not _has_error(one) and not _holds_exactly(rule, one)]
-    ranked = sorted((one for one in telling if one.p_broken is not None), key=lambda one: one.p_broken or 0.0)
+    ranked = sorted((one for one in measured if _unknown(rule, one) is None), key=lambda one: _p_broken(rule, one))
     many = len(ranked) if rule.each and rule.correction == "holm" else 1
-    found = []
-    for place, one in enumerate(ranked):
-        level = alpha / (many - place) if many > 1 else alpha
-        if one.p_broken is None or one.p_broken >= level:
-            if many > 1:
-                break
-            continue
-        found.append(one)
-    return exact + found
+    levels = (alpha / max(many - place, 1) for place in range(len(ranked)))
+    tested = [_p_broken(rule, one) < level for one, level in zip(ranked, levels, strict=True)]
+    if many > 1 and False in tested:
+        tested = [place < tested.index(False) for place in range(len(tested))]
+    return [one for one, broken in zip(ranked, tested, strict=True) if broken]
 
 
-def _holds_exactly(rule: GateRule, one: Measured) -> bool:
+def _p_broken(rule: GateRule, one: Measured) -> float:
+    """The p-value that was measured; else 0 or 1 by whether the better bound, or the value itself, misses the limit."""
+    if one.p_broken is not None:
+        return one.p_broken
     limit, above = limit_of(rule)
-    return one.value is not None and (one.value >= limit if above else one.value <= limit)
+    found = one.high if above else one.low
+    best = one.value if found is None else found
+    return float(best is not None and not (best < limit if above else best > limit))
 
 
 def more_rows(rule: GateRule, one: Measured, confidence: float) -> int | None:
@@ -241,19 +248,8 @@ def _serving(evaluation: Evaluation) -> GateCheck:
 
 
 def _of(rule: GateRule, one: Measured, verdict: Verdict, confidence: float, *, more: int | None = None) -> GateCheck:
-    check = _check(
-        rule,
-        verdict,
-        one.place,
-        observed=one.value,
-        low=one.low,
-        high=one.high,
-        rows=one.rows,
-        detail=one.detail,
-    )
-    notes = [one.detail]
-    if verdict is Verdict.INCONCLUSIVE:
-        notes.append(_in_rows(more))
+    check = _check(rule, verdict, one.place, observed=one.value, low=one.low, high=one.high, rows=one.rows)
+    notes = [one.detail, _in_rows(more) if verdict is Verdict.INCONCLUSIVE else ""]
     return check.model_copy(
         update={
             "confidence": confidence if _has_error(one) else None,

@@ -108,8 +108,8 @@ def _scores(table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def _place(name: str) -> int:
-    return int(name.rpartition(":")[2])
+def _place(name: object) -> int:
+    return int(str(name).rpartition(":")[2])
 
 
 def cluster_codes(table: pd.DataFrame, cluster: str | None, *, time: str | None) -> NDArray[np.int64] | None:
