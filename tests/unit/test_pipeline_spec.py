@@ -111,7 +111,7 @@ def test_nothing_else_is_a_template(uri: str) -> None:
 def test_a_holdout_is_the_cores_own_value() -> None:
     holdout = HoldoutSection.model_validate({"by": "random", "last": "25%"})
 
-    assert holdout.model_dump() == {"by": "random", "share": 0.25}
+    assert holdout.model_dump() == {"by": "random", "share": 0.25, "column": None}
 
 
 def test_a_source_may_be_written_short_or_long() -> None:
@@ -148,7 +148,7 @@ def test_the_json_schema_takes_shorthands_and_refuses_unknown_keys() -> None:
     assert schema["additionalProperties"] is False
     assert schema["required"] == ["model", "owner", "contact", "data", "training"]
     assert schema["$defs"]["SourceSection"]["anyOf"][0]["type"] == "string"
-    assert schema["$defs"]["HoldoutSection"]["properties"]["last"]["description"] == "Share of the rows, such as 20%."
+    assert schema["$defs"]["HoldoutSection"]["properties"]["last"]["description"] == "Share of the rows, such as 20%; given does not look at it."
 
 
 def test_the_reference_page_is_up_to_date() -> None:

@@ -43,6 +43,8 @@ OPERATIONAL: Final = ("latency_p95_ms", "model_mb", "peak_mb")
 """Measured when the packaged model is loaded as a server would."""
 METRICS: Final = (*HIGHER_IS_BETTER, *RATES)
 """Everything that can be measured on rows."""
+PERIODS: Final = ("hour", "day", "week", "month")
+"""Of the time column, by which rows may be clustered."""
 POWER: Final = 0.8
 """Of the number of rows that would decide: in four of five cases."""
 _MOST_ROWS: Final = 1e9

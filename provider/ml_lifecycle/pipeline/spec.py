@@ -37,7 +37,7 @@ from ml_lifecycle.core.contracts import (
 from ml_lifecycle.core.data_approval import DataPolicy
 from ml_lifecycle.core.deployment import DEFAULT_TARGET
 from ml_lifecycle.core.errors import did_you_mean
-from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER, METRICS, OPERATIONAL
+from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER, METRICS, OPERATIONAL, PERIODS
 from ml_lifecycle.core.request import HyperparameterSpec
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
@@ -715,6 +715,7 @@ class Sections:
 def disagreements(sections: Sections) -> Iterator[Disagreement]:
     """Everything that is right by itself and wrong together."""
     yield from _data_disagreements(sections)
+    yield from _measurement_disagreements(sections)
     for index, rule in sections.gate.items():
         yield from _gate_disagreements(("evaluation", "gate", index), rule, sections.evaluation)
     for name in ("training", "scoring", "monitoring"):
@@ -738,6 +739,19 @@ def _data_disagreements(sections: Sections) -> Iterator[Disagreement]:
             "is missing, but the holdout is split by time",
             "name the column, or write holdout: {by: random}",
             against=("data", "holdout"),
+        )
+    if data:
+        yield from _holdout_disagreements(data.holdout)
+
+
+def _holdout_disagreements(holdout: HoldoutSection) -> Iterator[Disagreement]:
+    loc = ("data", "holdout", "column")
+    if holdout.by in ("group", "given") and holdout.column is None:
+        what = "whose groups are never split" if holdout.by == "group" else "that marks the rows"
+        yield Disagreement(loc, f"is missing, but the holdout is {holdout.by}", f"name the column {what}")
+    if holdout.by in ("time", "random") and holdout.column is not None:
+        yield Disagreement(
+            loc, f"means nothing for a holdout by {holdout.by}", "write by: group or by: given, or remove it"
         )
 
 
@@ -815,6 +829,25 @@ def _gate_disagreements(loc: Loc, rule: GateSection, evaluation: EvaluationSecti
                 "add it there, or name one of them",
                 against=("evaluation", "slices"),
             )
+
+
+def _measurement_disagreements(sections: Sections) -> Iterator[Disagreement]:
+    data, evaluation = sections.data, sections.evaluation
+    if evaluation is None:
+        return
+    if "cost" in evaluation.metrics and not evaluation.costs:
+        yield Disagreement(
+            ("evaluation", "costs"),
+            "is missing, but the cost is measured",
+            "say what a wrong decision costs, such as {'True': {'False': 5}, 'False': {'True': 1}}",
+        )
+    if data and data.time is None and evaluation.cluster in PERIODS:
+        yield Disagreement(
+            ("evaluation", "cluster"),
+            f"is a {evaluation.cluster} of the time column, but there is none",
+            "name data.time, or a column",
+            against=("data",),
+        )
 
 
 def _claim_disagreements(loc: Loc, rule: GateSection) -> Iterator[Disagreement]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ml_lifecycle.core.errors import ColumnError
+from ml_lifecycle.core.evaluation import PERIODS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +19,7 @@ Task = Literal["binary", "multiclass", "regression"]
 CANDIDATE: Final = "candidate"
 CHAMPION: Final = "champion"
 BASELINE: Final = "baseline"
-PERIODS: Final = {"hour": "h", "day": "D", "week": "W", "month": "M"}
-"""What rows of the time column may be clustered by."""
+_PERIOD_CODES: Final = {"hour": "h", "day": "D", "week": "W", "month": "M"}
 MISSING: Final = "(missing)"
 """The slice of rows without a value."""
 _KEY, _TRUTH, _WEIGHT, _CLUSTER, _TIME = "key", "truth", "weight", "cluster", "time"
@@ -115,7 +115,7 @@ def _place(name: object) -> int:
 def cluster_codes(table: pd.DataFrame, cluster: str | None, *, time: str | None) -> NDArray[np.int64] | None:
     """A number per row that rows of the same cluster share; ``None`` where every row stands for itself.
 
-    :param cluster: A column, or one of :data:`PERIODS` of the ``time`` column; a column of that name wins.
+    :param cluster: A column, or one of :data:`~ml_lifecycle.core.evaluation.PERIODS` of the ``time`` column; a column of that name wins.
     :raises ColumnError: there is no such column, or it has gaps.
     """
     import pandas as pd
@@ -125,7 +125,7 @@ def cluster_codes(table: pd.DataFrame, cluster: str | None, *, time: str | None)
     if cluster in table.columns:
         values = table[cluster]
     elif cluster in PERIODS and time is not None and time in table.columns:
-        values = pd.to_datetime(table[time]).dt.tz_localize(None).dt.to_period(PERIODS[cluster])
+        values = pd.to_datetime(table[time]).dt.tz_localize(None).dt.to_period(_PERIOD_CODES[cluster])
     else:
         raise ColumnError(
             f"there is no column {cluster!r} to cluster by",
