@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,17 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ml_lifecycle import __version__
 from ml_lifecycle.commands import audit, decide, doctor, keygen, ledger, owners, status, verify
-from ml_lifecycle.commands.output import counted, print_json, publish_copy, publish_text
+from ml_lifecycle.commands.output import (
+    BAD_INPUT,
+    CRASHED,
+    DONE,
+    FAILED,
+    INCONCLUSIVE,
+    counted,
+    print_json,
+    publish_copy,
+    publish_text,
+)
 from ml_lifecycle.core.errors import DataError, LifecycleError, PipelineError, RequestError
 
 if TYPE_CHECKING:
@@ -33,8 +44,6 @@ if TYPE_CHECKING:
     )
     from ml_lifecycle.stages.runner import Tools
 
-DONE, FAILED, WRONG, INCONCLUSIVE = 0, 1, 2, 3
-
 Handed = TypeVar("Handed", bound="Contract")
 
 _EXAMPLES = """\
@@ -47,8 +56,8 @@ a whole turn on files, in a folder of its own:
   ml-lifecycle score --model model.json --data february.parquet --output scored.parquet
   ml-lifecycle drift --reference january.parquet --current february.parquet
 
-exit codes of every command: 0 done, or what was looked at holds; 1 it does not (a mistake, a failed verdict, a row that
-was changed); 2 wrong usage or an error; 3 an inconclusive verdict
+exit codes of every command: 0 done, or what was looked at holds; 1 it does not (a failed verdict, a mistake in a linted
+file, a row that was changed); 2 inconclusive: nobody knows; 64 wrong usage, or an input that cannot be used
 """
 _RULE = re.compile(r"\s*(\w+)\s*(>=|<=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(?:by\s+(\S+)\s*)?")
 _FORMATS = (".parquet", ".csv")
@@ -62,22 +71,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except PipelineError as error:
         print(error, file=sys.stderr)
-        return FAILED
+        return BAD_INPUT
     except LifecycleError as error:
         print(f"ml-lifecycle {options.called}: {error}", file=sys.stderr)
-        return WRONG
+        return BAD_INPUT
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain again when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return WRONG
+        return BAD_INPUT
+    except Exception:  # noqa: BLE001  # Python would end with 1, which is a verdict
+        traceback.print_exc()
+        return CRASHED
     return code
 
 
 # --- What may be asked -----------------------------------------------------------------------------------------------
 
 
+class _Parser(argparse.ArgumentParser):
+    """Ends with the code of bad input, where argparse would end with the one of an inconclusive verdict."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(BAD_INPUT, f"{self.prog}: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ml-lifecycle",
         description="Check pipeline files, run single stages of a model's life on files, and look after a deployment's "
         "ledger. Airflow is not needed.",

@@ -123,6 +123,6 @@ def test_the_command_line_works_there_and_names_the_extra_that_a_stage_needs(
         [*command, "--key", "id"], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False
     )
 
-    assert done.returncode == 2
+    assert done.returncode == 64
     assert "pip install 'airflow-provider-ml-lifecycle[" in done.stderr
     assert "Traceback" not in done.stderr

@@ -193,7 +193,7 @@ def test_input_that_cannot_be_used_is_said_so(
 
     code = main(["audit", *(argument.format(**places) for argument in arguments)])
 
-    assert code == 2
+    assert code == 64
     assert why in capsys.readouterr().err
 
 

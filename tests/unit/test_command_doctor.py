@@ -108,7 +108,7 @@ def test_only_the_environment_that_is_named_is_looked_at(
 def test_input_that_cannot_be_used_is_said_so_and_makes_no_file(
     filled: str, capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
 ) -> None:
-    assert main(["doctor", *(argument.format(ledger=filled) for argument in arguments)]) == 2
+    assert main(["doctor", *(argument.format(ledger=filled) for argument in arguments)]) == 64
     captured = capsys.readouterr()
     assert why in captured.err
     assert captured.out == ""
@@ -173,5 +173,5 @@ def test_a_model_that_the_ledger_does_not_know_is_named(
 ) -> None:
     released(noon, tmp_path, 1)
 
-    assert main(["status", "trains", "--ledger", ledger]) == 2
+    assert main(["status", "trains", "--ledger", ledger]) == 64
     assert "the ledger knows nothing of trains" in capsys.readouterr().err

@@ -160,7 +160,7 @@ def test_a_model_goes_from_data_to_scores_by_commands_alone(here: Path, capsys: 
                 "roc_auc>=0.5 by day",
             ]
         )
-        == 3
+        == 2
     )
     capsys.readouterr()
     assert main(["score", "--model", "model.json", "--data", "february.parquet", "--output", "scores.parquet"]) == 0
@@ -240,7 +240,7 @@ def test_an_error_names_value_place_and_way_out_without_a_traceback(
     assert words in said.err
     assert "Traceback" not in said.err
     assert "; " in said.err
-    assert code == 2
+    assert code == 64
 
 
 def test_a_model_that_the_workspace_never_trained_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,7 +250,7 @@ def test_a_model_that_the_workspace_never_trained_is_refused(here: Path, capsys:
     code = main(["evaluate", "--model", "model.json", "--workspace", "other"])
 
     assert "is not a result that the ledger knows" in capsys.readouterr().err
-    assert code == 2
+    assert code == 64
 
 
 # --- The command itself ----------------------------------------------------------------------------------------------
@@ -278,10 +278,21 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("ml-lifecycle 0.")
 
 
+def test_a_defect_of_the_program_is_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ml_lifecycle.pipeline.schema.json_schema", lambda: 1 / 0)
+
+    code = main(["schema"])
+
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert code == 70
+
+
 @pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["lint"]])
-def test_wrong_usage_ends_with_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_ends_with_code_64(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:
         main(arguments)
 
-    assert done.value.code == 2
+    assert done.value.code == 64
     assert "usage: ml-lifecycle" in capsys.readouterr().err

@@ -108,11 +108,11 @@ def test_champions_of_all_environments_count_unless_one_is_named(
     assert main(["owners", str(dags), "--ledger", url]) == 1
     assert "delays: flights <flights@example.com>, risk high, version 3 serves in dev\n" in capsys.readouterr().out
     assert main(["owners", str(dags), "--ledger", url, "--environment", "dev"]) == 0
-    assert main(["owners", str(dags), "--ledger", url, "--environment", "prd"]) == 2
+    assert main(["owners", str(dags), "--ledger", url, "--environment", "prd"]) == 64
 
 
 def test_looking_at_a_ledger_makes_none(dags: Path, tmp_path: Path) -> None:
-    assert main(["owners", str(dags), "--ledger", f"sqlite:///{tmp_path / 'absent.db'}"]) == 2
+    assert main(["owners", str(dags), "--ledger", f"sqlite:///{tmp_path / 'absent.db'}"]) == 64
     assert not (tmp_path / "absent.db").exists()
 
 
@@ -136,7 +136,7 @@ def test_a_pipeline_that_cannot_be_read_is_told_with_its_place(dags: Path, capsy
 
     code = main(["owners", str(dags)])
 
-    assert code == 1
+    assert code == 64
     assert f"{dags / 'delays.yaml'}:2:8: owner: is blank" in capsys.readouterr().err
 
 
@@ -146,7 +146,7 @@ def test_a_pipeline_without_its_first_line_is_found_by_its_dag_file(
     (dags / "lost.yaml").write_text("owner: flights\n")
     (dags / "lost.py").touch()
 
-    assert main(["owners", str(dags)]) == 1
+    assert main(["owners", str(dags)]) == 64
     assert "model: is missing" in capsys.readouterr().err
 
 
@@ -157,6 +157,6 @@ def test_other_yaml_files_are_passed_over(dags: Path) -> None:
 
 
 def test_what_is_not_there_is_refused(dags: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["owners", str(dags / "absent")]) == 2
-    assert main(["owners", str(dags), "--known", str(dags / "absent")]) == 2
+    assert main(["owners", str(dags / "absent")]) == 64
+    assert main(["owners", str(dags), "--known", str(dags / "absent")]) == 64
     assert "absent: there is no such folder; name the folder of the DAG files" in capsys.readouterr().err

@@ -196,10 +196,10 @@ def test_an_audit_of_another_model_does_not_hold(verify: Verify, folder: Path) -
         (against("--audit", "~/release.pub"), "no plain JSON"),
     ],
 )
-def test_inputs_that_cannot_be_used_end_with_2(verify: Verify, arguments: tuple[str, ...], why: str) -> None:
+def test_inputs_that_cannot_be_used_end_with_64(verify: Verify, arguments: tuple[str, ...], why: str) -> None:
     code, out, error = verify(*arguments)
 
-    assert (code, out) == (2, "")
+    assert (code, out) == (64, "")
     assert why in error
 
 
@@ -216,7 +216,7 @@ def test_a_signed_statement_of_another_kind_cannot_be_used(verify: Verify, folde
 
     code, _, error = verify(*against())
 
-    assert (code, "no statement about a release" in error) == (2, True)
+    assert (code, "no statement about a release" in error) == (64, True)
 
 
 def test_a_huge_file_cannot_be_used(verify: Verify, folder: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_huge_file_cannot_be_used(verify: Verify, folder: Path) -> None:
 
     code, _, error = verify(*against())
 
-    assert (code, "larger than" in error) == (2, True)
+    assert (code, "larger than" in error) == (64, True)
 
 
 # --- An answer -------------------------------------------------------------------------------------------------------

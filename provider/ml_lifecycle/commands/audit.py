@@ -11,24 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.commands.ledgers import add_ledger, opened
-from ml_lifecycle.commands.output import print_json, publish_text
+from ml_lifecycle.commands.output import CODES, DONE, FAILED, print_json, publish_text
 from ml_lifecycle.core.errors import DataError, LedgerError, PassingError, RequestError
 
 if TYPE_CHECKING:
     from ml_lifecycle.backends.ledger.base import Ledger
     from ml_lifecycle.backends.ledger.chain import Head
 
-WHOLE, TAMPERED = 0, 1
-
 _EXPORTED = "hand in what `audit export` wrote"
 _HEAD = re.compile(r"([^=]+)=([1-9][0-9]*):([0-9a-f]{64})")
-_EPILOG = """\
+_EPILOG = f"""\
 keep an export, or the heads that verify prints, where whoever may write to the ledger's database may not:
   ml-lifecycle audit export --ledger URL -o monday.jsonl
   ml-lifecycle audit verify monday.jsonl
   ml-lifecycle audit verify --ledger URL --against monday.jsonl
 
-exit codes: 0 whole, 1 a row was changed, removed, put in or cut off, 2 wrong usage or an error
+exit codes: 0 whole, 1 a row was changed, removed, put in or cut off, {CODES}
 """
 
 
@@ -90,7 +88,7 @@ def _export(options: argparse.Namespace) -> int:
         print(text, end="")
     else:
         publish_text(text, options.output)
-    return WHOLE
+    return DONE
 
 
 def _lines(ledger: Ledger, model: str | None) -> Iterator[Mapping[str, Any]]:
@@ -135,7 +133,7 @@ def _verify(options: argparse.Namespace) -> int:
         models = [options.model]
     findings = [_finding(model, bundle, [head for name, head in kept if name == model], ledger) for model in models]
     _print(options, findings)
-    return TAMPERED if any(one.problem for one in findings) else WHOLE
+    return FAILED if any(one.problem for one in findings) else DONE
 
 
 def _kept(options: argparse.Namespace) -> list[tuple[str, Head]]:

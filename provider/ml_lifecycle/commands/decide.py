@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.commands.ledgers import add_ledger, opened
-from ml_lifecycle.commands.output import counted, print_json, publish_text
+from ml_lifecycle.commands.output import CODES, DONE, FAILED, counted, print_json, publish_text
 from ml_lifecycle.core.errors import LedgerError, RequestError, SignatureError
 
 if TYPE_CHECKING:
@@ -18,17 +18,16 @@ if TYPE_CHECKING:
     from ml_lifecycle.core.answers import OpenAsk
     from ml_lifecycle.core.contracts import Contract
 
-DONE, REFUSED = 0, 1
 MOST_BYTES = 256 * 1024
 """Of a file that is read."""
 
-_STEPS = """\
+_STEPS = f"""\
 three steps, of which only the first and the last need the ledger:
   ml-lifecycle asks --ledger URL --environment prod --ask 3f9a2c1b --output ask.json
   ml-lifecycle decide ask.json approve --name ada --key ada.pem --output answer.json
   ml-lifecycle decide --submit answer.json --ledger URL --environment prod --keys keys.json
 
-exit codes: 0 done, 1 the answer does not count, 2 wrong usage or an error
+exit codes: 0 done, 1 the answer does not count, {CODES}
 """
 
 
@@ -153,7 +152,7 @@ def decide(options: argparse.Namespace) -> int:
         return step(options)
     except (SignatureError, LedgerError) as refused:
         print(f"ml-lifecycle decide: {refused}", file=sys.stderr)
-        return REFUSED
+        return FAILED
 
 
 def _sign(options: argparse.Namespace) -> int:

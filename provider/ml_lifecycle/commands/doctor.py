@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.commands.ledgers import add_options, opened, places
-from ml_lifecycle.commands.output import counted, print_json
+from ml_lifecycle.commands.output import CODES, DONE, FAILED, counted, print_json
 from ml_lifecycle.core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from ml_lifecycle.core.invariants import Violation
     from ml_lifecycle.stages.runner import Tools
 
-SOUND, BROKEN = 0, 1
-
-_CODES = "exit codes: 0 sound, 1 something does not hold, 2 wrong usage or an error\n"
+_CODES = f"exit codes: 0 sound, 1 something does not hold, {CODES}\n"
 _FOLDER = "file://"
 
 
@@ -53,7 +51,7 @@ def doctor(options: argparse.Namespace) -> int:
         for one in found:
             print(one)
         print(f"{counted(len(checked), 'model')}, {counted(len(found), 'violation')}")
-    return BROKEN if found else SOUND
+    return FAILED if found else DONE
 
 
 def _examined(options: argparse.Namespace) -> tuple[list[Violation], list[str]]:

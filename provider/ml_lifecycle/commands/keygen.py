@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-DONE = 0
+from ml_lifecycle.commands.output import DONE
 
 
 def add_parser(subparsers: Any) -> None:

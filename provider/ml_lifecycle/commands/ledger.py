@@ -6,8 +6,7 @@ import argparse
 from typing import Any
 
 from ml_lifecycle.commands.ledgers import add_ledger
-
-DONE = 0
+from ml_lifecycle.commands.output import DONE
 
 
 def add_parser(subparsers: Any) -> None:

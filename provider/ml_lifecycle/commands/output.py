@@ -6,9 +6,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ml_lifecycle.core.errors import RequestError
+
+DONE, FAILED, INCONCLUSIVE, BAD_INPUT, CRASHED = 0, 1, 2, 64, 70
+"""Exit codes of every command; the last two are those of BSD's sysexits.h."""
+CODES: Final = "64 wrong usage, or an input that cannot be used"
+"""The end of every command's line about its exit codes."""
 
 
 def print_json(value: Any) -> None:

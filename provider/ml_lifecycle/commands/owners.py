@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.commands.ledgers import add_ledger, opened, places
-from ml_lifecycle.commands.output import counted, print_json
+from ml_lifecycle.commands.output import CODES, DONE, FAILED, counted, print_json
 from ml_lifecycle.core.errors import RequestError
 
 if TYPE_CHECKING:
     from ml_lifecycle.pipeline.spec import Pipeline
-
-DONE, ORPHANS = 0, 1
 
 _DESCRIBES_A_MODEL = re.compile(r"^model\s*:", re.MULTILINE)
 
@@ -43,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
         "owners",
         help=text,
         description=f"{text[0].upper()}{text[1:]}.",
-        epilog="exit codes: 0 somebody answers for every model, 1 there are orphans, 2 wrong usage or an error",
+        epilog=f"exit codes: 0 somebody answers for every model, 1 there are orphans, {CODES}",
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="folder that holds pipeline files")
     add_ledger(parser, required=False, text="also look for champions whose pipeline file is gone")
@@ -68,7 +66,7 @@ def owners(options: argparse.Namespace) -> int:
             print(_line(one))
         orphans = sum(bool(one.orphaned) for one in found)
         print(f"{counted(len(found), 'model')}, {counted(orphans, 'orphan')}")
-    return ORPHANS if any(one.orphaned for one in found) else DONE
+    return FAILED if any(one.orphaned for one in found) else DONE
 
 
 def owned(

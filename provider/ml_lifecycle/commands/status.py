@@ -6,13 +6,11 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.commands.ledgers import add_options, opened, places
-from ml_lifecycle.commands.output import print_json
+from ml_lifecycle.commands.output import DONE, print_json
 
 if TYPE_CHECKING:
     from ml_lifecycle.backends.ledger.base import Ledger
     from ml_lifecycle.core.contracts import Ask, Move
-
-DONE = 0
 
 
 def add_parser(subparsers: Any) -> None:

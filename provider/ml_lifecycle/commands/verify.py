@@ -10,22 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.commands.audit import read_export
-from ml_lifecycle.commands.output import print_json
+from ml_lifecycle.commands.output import CODES, DONE, FAILED, print_json
 from ml_lifecycle.core.errors import DataError, LedgerError, RequestError, SignatureError
 
 if TYPE_CHECKING:
     from ml_lifecycle.core.provenance import Statement
 
-HOLDS, DOES_NOT_HOLD = 0, 1
 MOST_BYTES = 8 * 1024 * 1024
 """Of a signed file."""
 
-_EXAMPLES = """\
+_EXAMPLES = f"""\
 what a release published, and the answer of an approver:
   ml-lifecycle verify 7.dsse.json --key release.pub --model downloaded/ --data snapshot/ --audit audit.jsonl
   ml-lifecycle verify answer.json --keys keys.json
 
-exit codes: 0 everything that was looked at holds, 1 something does not, 2 wrong usage or an error
+exit codes: 0 everything that was looked at holds, 1 something does not, {CODES}
 """
 
 
@@ -74,7 +73,7 @@ def verify(options: argparse.Namespace) -> int:
         for line in _lines(checks):
             print(line)
         print(f"{options.file} {'holds' if holds else 'does not hold'}")
-    return HOLDS if holds else DOES_NOT_HOLD
+    return DONE if holds else FAILED
 
 
 def _lines(checks: list[Check]) -> Iterator[str]:
