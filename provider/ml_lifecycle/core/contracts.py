@@ -432,6 +432,8 @@ class GateCheck(Contract):
     """``champion``, ``baseline`` or a version's number; empty where the rule sets a limit."""
     limit: float | None = None
     """What the bound is held against: the limit, or minus the margin."""
+    at_most: bool = False
+    """Whether a pass lies below the limit."""
     confidence: float | None = None
     """One-sided, of the bound that a pass needs: higher than the rule's where the holdout was used before."""
     rows: int = 0

@@ -243,6 +243,7 @@ def _serving(evaluation: Evaluation) -> GateCheck:
         verdict=serving.verdict,
         observed=serving.largest_difference,
         limit=serving.tolerance,
+        at_most=True,
         rows=serving.rows,
         detail=serving.detail,
         metric="serving",
@@ -265,10 +266,10 @@ def _of(rule: GateRule, one: Measured, verdict: Verdict, confidence: float, *, m
 def _in_rows(more: int | None) -> str:
     if more is None:
         return "more rows would hardly decide it: the estimate lies almost on the limit"
-    return f"about {_rounded(more)} more rows would decide it"
+    return f"about {rounded(more)} more rows would decide it"
 
 
-def _rounded(rows: int) -> str:
+def rounded(rows: int) -> str:
     """Two digits are all that such an estimate is worth: 1,234 gives ``1,300``."""
     step = 10 ** max(0, len(str(rows)) - 2)
     return f"{math.ceil(rows / step) * step:,}"
@@ -296,6 +297,7 @@ def _check(
         place=place,
         versus=str(rule.versus or ""),
         limit=limit_of(rule)[0],
+        at_most=not limit_of(rule)[1],
         rows=rows,
     )
 
