@@ -51,7 +51,12 @@ _MOST_ROWS: Final = 1e9
 
 
 def decide(
-    rules: Sequence[GateRule], evaluation: Evaluation, measured: Sequence[Measured], *, judged: int = 1
+    rules: Sequence[GateRule],
+    evaluation: Evaluation,
+    measured: Sequence[Measured],
+    *,
+    judged: int = 1,
+    first_release: bool | None = None,
 ) -> GateDecision:
     """Judge the candidate: one failed check fails it, one unknown leaves it to a human.
 
@@ -60,14 +65,15 @@ def decide(
 
     :param measured: What each rule is held against, with bounds at the confidence of :func:`pass_confidence`.
     :param judged: How many candidates the holdout has judged, this one included.
+    :param first_release: Whether there is no champion to compare with; ``None``: where the evaluation has none.
     """
+    first_release = evaluation.champion is None if first_release is None else first_release
     found = {index: [one for one in measured if one.rule == index] for index in range(len(rules))}
     applied = [
         (rule, check)
         for index, rule in enumerate(rules)
-        for check in _apply(rule, found[index], evaluation, pass_confidence(rule, judged))
+        for check in _apply(rule, found[index], evaluation, pass_confidence(rule, judged), first_release=first_release)
     ]
-    first_release = evaluation.champion is None
     known = [
         check.verdict
         for rule, check in applied
@@ -114,9 +120,9 @@ def limit_of(rule: GateRule) -> tuple[float, bool]:
 
 
 def _apply(
-    rule: GateRule, measured: Sequence[Measured], evaluation: Evaluation, confidence: float
+    rule: GateRule, measured: Sequence[Measured], evaluation: Evaluation, confidence: float, *, first_release: bool
 ) -> Iterator[GateCheck]:
-    if rule.versus == "champion" and evaluation.champion is None:
+    if rule.versus == "champion" and first_release:
         yield _first_release(rule, evaluation)
         return
     if len([said for said in (rule.at_least, rule.at_most, rule.versus) if said is not None]) != 1:

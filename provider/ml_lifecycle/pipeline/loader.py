@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -176,14 +177,18 @@ def read_documents(paths: Iterable[Path]) -> tuple[Document, ...]:
 
 def read_document(path: Path) -> Document:
     """One file with all its mistakes."""
-    document = Document(str(path))
-    try:
-        text = _read_text(path, document)
-        document.root = _read_tree(text, document)
-    except _StopReadingError:
-        return document.finish()
-    _validate(document)
+    document = read_tree(path)
+    if document.root.entries is not None:
+        _validate(document)
     return document.finish()
+
+
+def read_tree(path: Path) -> Document:
+    """One file as it is written, whatever it is about; its root has entries where it could be read."""
+    document = Document(str(path))
+    with suppress(_StopReadingError):
+        document.root = _read_tree(_read_text(path, document), document)
+    return document
 
 
 def path_of(loc: Loc) -> str:
@@ -371,7 +376,7 @@ def _validate(document: Document) -> None:
     try:
         pipeline = Pipeline.model_validate(values)
     except ValidationError as error:
-        _translate(document, error)
+        translate(document, error, Pipeline)
         sections = _readable_sections(values)
     else:
         sections = Sections.of(pipeline)
@@ -420,21 +425,21 @@ def _readable_sections(values: dict[str, Any]) -> Sections:
         without_gate = (
             {key: value for key, value in given.items() if key != "gate"} if isinstance(given, dict) else None
         )
-        sections[name] = _readable(model, without_gate) if model and without_gate is not None else None
+        sections[name] = readable(model, without_gate) if model and without_gate is not None else None
     evaluation = values.get("evaluation")
     gate = evaluation.get("gate") if isinstance(evaluation, dict) else None
-    rules = {index: _readable(GateSection, rule) for index, rule in enumerate(gate if isinstance(gate, tuple) else ())}
+    rules = {index: readable(GateSection, rule) for index, rule in enumerate(gate if isinstance(gate, tuple) else ())}
     return Sections(**sections, gate={index: rule for index, rule in rules.items() if isinstance(rule, GateSection)})
 
 
-def _readable(model: type[BaseModel], value: Any, *, tries: int = 3) -> BaseModel | None:
+def readable(model: type[BaseModel], value: Any, *, tries: int = 3) -> BaseModel | None:
     """The section without its wrong keys and with examples for the missing ones, or ``None`` if that does not help."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
         for problem in error.errors(include_url=False):
             _mend(model, value, problem["loc"], missing=problem["type"] == "missing")
-    return _readable(model, value, tries=tries - 1) if tries else None
+    return readable(model, value, tries=tries - 1) if tries else None
 
 
 def _mend(model: type[BaseModel], value: Any, loc: Loc, *, missing: bool) -> None:
@@ -452,10 +457,11 @@ def _mend(model: type[BaseModel], value: Any, loc: Loc, *, missing: bool) -> Non
             value = value[part]
 
 
-def _translate(document: Document, error: ValidationError) -> None:
+def translate(document: Document, error: ValidationError, model: type[BaseModel]) -> None:
+    """Note what ``model`` says against the file."""
     for problem in error.errors(include_url=False):
         loc = _written(document.root, problem["loc"], missing=problem["type"] == "missing")
-        what, way_out = _words(problem, owner_of(Pipeline, problem["loc"]))
+        what, way_out = _words(problem, owner_of(model, problem["loc"]))
         document.add(loc, what, way_out, at_key=problem["type"] == "extra_forbidden")
 
 

@@ -715,9 +715,9 @@ class Sections:
 def disagreements(sections: Sections) -> Iterator[Disagreement]:
     """Everything that is right by itself and wrong together."""
     yield from _data_disagreements(sections)
-    yield from _measurement_disagreements(sections)
+    yield from measurement_disagreements(sections)
     for index, rule in sections.gate.items():
-        yield from _gate_disagreements(("evaluation", "gate", index), rule, sections.evaluation)
+        yield from gate_disagreements(("evaluation", "gate", index), rule, sections.evaluation)
     for name in ("training", "scoring", "monitoring"):
         yield from _schedule_disagreements(name, getattr(sections, name))
     yield from _monitoring_disagreements(sections)
@@ -808,7 +808,8 @@ def _escalation_disagreements(loc: Loc, answers: AnswersSection, escalate: Escal
         )
 
 
-def _gate_disagreements(loc: Loc, rule: GateSection, evaluation: EvaluationSection | None) -> Iterator[Disagreement]:
+def gate_disagreements(loc: Loc, rule: GateSection, evaluation: EvaluationSection | None) -> Iterator[Disagreement]:
+    """What one rule says against itself, and against what is measured."""
     said = [name for name in ("at_least", "at_most", "versus") if getattr(rule, name) is not None]
     if len(said) != 1:
         found = f"says {' and '.join(said)}" if said else "says nothing to compare with"
@@ -831,7 +832,8 @@ def _gate_disagreements(loc: Loc, rule: GateSection, evaluation: EvaluationSecti
             )
 
 
-def _measurement_disagreements(sections: Sections) -> Iterator[Disagreement]:
+def measurement_disagreements(sections: Sections) -> Iterator[Disagreement]:
+    """What is measured against what is declared."""
     data, evaluation = sections.data, sections.evaluation
     if evaluation is None:
         return
