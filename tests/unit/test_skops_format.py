@@ -14,9 +14,9 @@ import pandas as pd  # noqa: TID253  # as above
 import pytest
 
 from ml_lifecycle.backends.models.base import PackageInfo
-from ml_lifecycle.backends.models.skops import CATEGORY, MODEL_FILE, NUMBER, SkopsFormat
+from ml_lifecycle.backends.models.inputs import CATEGORY, NUMBER, prepare
+from ml_lifecycle.backends.models.skops import MODEL_FILE, SkopsFormat
 from ml_lifecycle.core.errors import UntrustedModelError
-from ml_lifecycle.stages.champion import prepare
 from ml_lifecycle.stages.training import _pipeline
 
 KINDS = {"distance": NUMBER, "temp": NUMBER, "carrier": CATEGORY}

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np  # noqa: TID253  # no DAG file imports a test
-import pandas as pd  # noqa: TID253  # as above
 import pytest
 
 from ml_lifecycle.backends.files import digest_of_folder
 from ml_lifecycle.backends.tracking.local import LocalTracking
-from ml_lifecycle.core.contracts import Columns, HoldoutSpec, ValidationReport, Verdict
+from ml_lifecycle.core.contracts import Columns, ValidationReport, Verdict
 from ml_lifecycle.core.errors import (
     CallableNotFoundError,
     ColumnError,
@@ -25,8 +24,8 @@ from ml_lifecycle.core.errors import (
 )
 from ml_lifecycle.stages.champion import load_trained
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.training import build_inputs, code_version, installed_distributions, split, train
-from tests.fakes.small_model import COLUMNS, FEATURES, dataset, request, rows, training_job, with_project
+from ml_lifecycle.stages.training import build_inputs, code_version, installed_distributions, train
+from tests.fakes.small_model import FEATURES, dataset, request, rows, training_job, with_project
 
 
 @pytest.fixture
@@ -219,10 +218,21 @@ def test_one_class_only_cannot_be_learned(tools: Tools) -> None:
         train(training_job(found), tools)
 
 
-def test_more_than_two_classes_are_refused(tools: Tools) -> None:
+def test_each_of_several_classes_has_a_probability(tools: Tools) -> None:
     found = dataset(tools, rows().assign(late=lambda table: table["day"]))
 
-    with pytest.raises(TrainingError, match="has 7 classes"):
+    model = load_trained(train(training_job(found), tools), tools)
+
+    scores = model.predict(build_inputs(found, FEATURES, tools).features)
+    assert model.info.classes == (0, 1, 2, 3, 4, 5, 6)
+    assert scores.shape == (400, 7)
+    assert scores.sum(axis=1) == pytest.approx(np.ones(400))
+
+
+def test_countless_classes_are_refused(tools: Tools) -> None:
+    found = dataset(tools, rows().assign(late=lambda table: table["id"]))
+
+    with pytest.raises(TrainingError, match=r"has 320 classes .*at most 100 are told apart"):
         train(training_job(found), tools)
 
 
@@ -331,57 +341,6 @@ def test_a_time_is_no_feature(tools: Tools) -> None:
 
     with pytest.raises(ColumnError, match=r"'at' is of type datetime64.*the hour of a time"):
         train(training_job(dataset(tools)), tools)
-
-
-# --- The split -------------------------------------------------------------------------------------------------------
-
-
-def times(*hours: int) -> pd.DataFrame:
-    start = pd.Timestamp("2013-01-01")
-    at = [start + pd.Timedelta(hours=hour) for hour in hours]
-    table: pd.DataFrame = pd.DataFrame({"id": range(len(hours)), "at": at})
-    return table
-
-
-def test_the_last_fifth_by_time_is_held_back_in_whatever_order_the_rows_are() -> None:
-    held = split(times(9, 8, 7, 6, 5, 4, 3, 2, 1, 0), COLUMNS, HoldoutSpec(share=0.2))
-
-    assert held.tolist() == [True, True] + [False] * 8
-
-
-def test_rows_of_the_same_time_stay_together() -> None:
-    held = split(times(0, 1, 2, 3, 4, 5, 6, 7, 7, 7), COLUMNS, HoldoutSpec(share=0.2))
-
-    assert held.tolist() == [False] * 7 + [True] * 3
-
-
-def test_rows_that_all_have_one_time_cannot_be_split_by_it() -> None:
-    with pytest.raises(NoRowsError, match="no row is left for training of 4"):
-        split(times(5, 5, 5, 5), COLUMNS, HoldoutSpec())
-
-
-def test_a_missing_time_is_refused() -> None:
-    table = times(0, 1, 2, 3)
-    table.loc[1, "at"] = pd.NaT
-
-    with pytest.raises(ColumnError, match="'at' is missing in 1 rows"):
-        split(table, COLUMNS, HoldoutSpec())
-
-
-def test_a_split_by_time_needs_a_time() -> None:
-    with pytest.raises(ColumnError, match=r"by: random"):
-        split(times(1, 2), Columns(key="id"), HoldoutSpec())
-
-
-def test_a_random_row_is_held_back_by_its_key_alone() -> None:
-    table = pd.DataFrame({"id": [f"k{number}" for number in range(5000)]})
-    spec = HoldoutSpec(by="random", share=0.2)
-
-    held = split(table, COLUMNS, spec)
-    turned = split(table.iloc[::-1], COLUMNS, spec)
-
-    np.testing.assert_array_equal(held, turned[::-1])
-    assert 0.18 < held.mean() < 0.22
 
 
 # --- Where it was trained --------------------------------------------------------------------------------------------

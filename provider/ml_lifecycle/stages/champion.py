@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.backends.callables import callable_digest
 from ml_lifecycle.backends.files import digest_of_folder
-from ml_lifecycle.backends.models.base import PackageInfo
-from ml_lifecycle.backends.models.skops import CATEGORY, PACKAGE_FILE, SkopsFormat
-from ml_lifecycle.core.contracts import DatasetRef, Move, TrainedModel
+from ml_lifecycle.backends.models.base import PackageInfo, read_info
+from ml_lifecycle.backends.models.inputs import predict
+from ml_lifecycle.backends.models.skops import SkopsFormat
+from ml_lifecycle.core.contracts import DatasetRef, ModelVersion, Move, TrainedModel
 from ml_lifecycle.core.errors import (
     ChampionError,
-    ColumnError,
     DigestMismatchError,
     LifecycleError,
     PassingError,
@@ -40,12 +39,13 @@ class LoadedModel:
     """The fitted estimator."""
 
     def predict(self, features: pd.DataFrame) -> Any:
-        """One score per row: the probability of the second class, or the predicted number.
+        """One score per row: the probability of the second of two classes, or the predicted number.
+
+        Of more classes a probability for each, ``(rows, classes)``.
 
         :raises ColumnError: an input column is missing, or holds texts where training saw numbers.
         """
-        prepared = prepare(features, self.info.inputs, where=f"input of {self.info.name}")
-        return self.model.predict_proba(prepared)[:, 1] if self.info.classes else self.model.predict(prepared)
+        return predict(self.model, self.info, features)
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,30 @@ def load_champion(move: Move, tools: Tools) -> Champion:
         feeds it has changed.
     """
     trained = _trained_in_ledger(move, tools)
-    with _as_champion(move):
+    with _told_as("the champion", move):
         loaded = load_trained(trained, tools)
         check_features(loaded.info, tools)
     return Champion(move=move, loaded=loaded)
+
+
+def load_version(model: str, version: int, tools: Tools) -> LoadedModel:
+    """A version of the registry, as the ledger knows it, ready to predict.
+
+    :raises ChampionError: it was never registered here, cannot be read, or the feature code that feeds it has changed.
+    """
+    found = tools.ledger.results(tools.environment, model, "register", version=version)
+    registered = ModelVersion.model_validate(found[-1]["content"]) if found else None
+    trained = training_of(model, registered.digest, tools) if registered is not None else None
+    if registered is None or trained is None:
+        raise ChampionError(
+            f"the ledger holds no {'training' if registered is not None else 'registration'} of version {version}",
+            where=f"{model} in environment {tools.environment}",
+            way_out="let rules name a version that was registered here",
+        )
+    with _told_as(f"version {version}", registered):
+        loaded = load_trained(trained.model_copy(update={"uri": registered.uri}), tools)
+        check_features(loaded.info, tools)
+    return loaded
 
 
 def champion_info(model: str, tools: Tools) -> ChampionInfo | None:
@@ -127,22 +147,23 @@ def champion_info(model: str, tools: Tools) -> ChampionInfo | None:
     if move is None:
         return None
     trained = _trained_in_ledger(move, tools)
-    with _as_champion(move), _package(trained, tools) as (_, info):
+    with _told_as("the champion", move), _package(trained, tools) as (_, info):
         check_features(info, tools)
     return ChampionInfo(move=move, dataset=trained.dataset, info=info)
 
 
 @contextmanager
-def _as_champion(move: Move) -> Iterator[None]:
-    """Tell errors about a package as errors about the champion; what may pass stays as it is."""
+def _told_as(what: str, released: Move | ModelVersion) -> Iterator[None]:
+    """Tell errors about a package as errors about what it is to be used for; what may pass stays as it is."""
     try:
         yield
     except PassingError:
         raise
     except LifecycleError as error:
         way_out = error.way_out or "roll back to the version before, or approve another one"
-        where = f"version {move.version} of {move.model} ({move.uri})"
-        raise ChampionError(f"the champion cannot be used: {error.what}", where=where, way_out=way_out) from error
+        name = released.model if isinstance(released, Move) else released.name
+        where = f"version {released.version} of {name} ({released.uri})"
+        raise ChampionError(f"{what} cannot be used: {error.what}", where=where, way_out=way_out) from error
 
 
 def load_trained(model: TrainedModel, tools: Tools) -> LoadedModel:
@@ -180,7 +201,7 @@ def verified_package(uri: str, digest: str, tools: Tools) -> Iterator[Path]:
 @contextmanager
 def _package(model: TrainedModel, tools: Tools) -> Iterator[tuple[Path, PackageInfo]]:
     with verified_package(model.uri, model.digest, tools) as folder:
-        yield folder, _package_info(folder, model)
+        yield folder, read_info(folder, where=model.uri)
 
 
 def check_features(info: PackageInfo, tools: Tools) -> None:
@@ -203,39 +224,6 @@ def check_features(info: PackageInfo, tools: Tools) -> None:
         )
 
 
-def prepare(features: pd.DataFrame, inputs: dict[str, str], *, where: str) -> pd.DataFrame:
-    """The model's input columns in order: numbers as floats, categories as texts, missing as NaN.
-
-    :raises ColumnError: a column is missing, or holds texts where numbers are expected.
-    """
-    import numpy as np
-    import pandas as pd
-
-    missing = [name for name in inputs if name not in features.columns]
-    if missing:
-        raise ColumnError(
-            f"the features lack {', '.join(map(repr, missing))}",
-            where=where,
-            way_out=f"make the features return {', '.join(inputs)}",
-        )
-    columns: dict[str, Any] = {}
-    for name, kind in inputs.items():
-        column = features[name]
-        if kind == CATEGORY:
-            columns[name] = column.astype(object).where(column.notna(), np.nan).map(str, na_action="ignore")
-            continue
-        try:
-            columns[name] = column.astype("float64")
-        except (TypeError, ValueError) as error:
-            raise ColumnError(
-                f"the feature {name!r} holds {column.dtype} values that are no numbers ({error})",
-                where=where,
-                way_out="mend the data, or the features that make the column",
-            ) from error
-    table: pd.DataFrame = pd.DataFrame(columns, index=features.index)
-    return table
-
-
 def _fetched(uri: str, into: Path, tools: Tools) -> Path:
     if uri.startswith("runs:/"):
         into.mkdir()
@@ -244,17 +232,6 @@ def _fetched(uri: str, into: Path, tools: Tools) -> Path:
     if not folder.is_dir():
         raise UntrustedModelError("there is no model package", where=uri, way_out="name the folder that training wrote")
     return folder
-
-
-def _package_info(folder: Path, model: TrainedModel) -> PackageInfo:
-    try:
-        return PackageInfo.model_validate(json.loads((folder / PACKAGE_FILE).read_text()))
-    except (OSError, ValueError) as error:
-        raise UntrustedModelError(
-            f"the package's {PACKAGE_FILE} cannot be read ({type(error).__name__})",
-            where=model.uri,
-            way_out="train again; the package was not written by this product",
-        ) from error
 
 
 def _trained_in_ledger(move: Move, tools: Tools) -> TrainedModel:

@@ -7,17 +7,20 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 from ml_lifecycle.backends.callables import load_callable
-from ml_lifecycle.backends.evaluation.rows import ScoredRows
+from ml_lifecycle.backends.evaluation.intervals import difference, metric_of
+from ml_lifecycle.backends.evaluation.metrics import check_metric
+from ml_lifecycle.backends.evaluation.rows import CANDIDATE, CHAMPION, ScoredRows
 from ml_lifecycle.backends.evaluation.rules import measure_rules
 from ml_lifecycle.backends.files import file_digest, read_parquet, write_parquet
-from ml_lifecycle.backends.models.metrics import measure, paired_difference, roc_curve
 from ml_lifecycle.backends.models.skops import SkopsFormat
 from ml_lifecycle.core.contracts import (
     ChampionResult,
+    Contender,
     Contract,
+    Difference,
     Evaluation,
     GateCheck,
     GateDecision,
@@ -30,20 +33,12 @@ from ml_lifecycle.core.contracts import (
     ValidationReport,
     Verdict,
 )
-from ml_lifecycle.core.errors import ChampionError, ColumnError, DigestMismatchError, LifecycleError, PassingError
-from ml_lifecycle.core.evaluation import decide
-from ml_lifecycle.stages.champion import Champion, LoadedModel, champion_of, check_features, load_trained
+from ml_lifecycle.core.errors import DigestMismatchError
+from ml_lifecycle.core.evaluation import OPERATIONAL, RATES, decide
+from ml_lifecycle.stages.champion import Champion
+from ml_lifecycle.stages.contenders import Comparison, Scored, score_holdout
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.training import TAG, Inputs, build_inputs, split
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-CANDIDATE: Final = "candidate"
-CHAMPION: Final = "champion"
-TARGET: Final = "target"
-MOST_SLICE_VALUES: Final = 100
-"""Slices travel with the evaluation over XCom and are read by people."""
+from ml_lifecycle.stages.training import TAG
 
 
 class EvaluationJob(Contract):
@@ -78,24 +73,34 @@ class RegistrationJob(Contract):
 
 
 def evaluate(job: EvaluationJob, tools: Tools) -> Evaluation:
-    """Measure the candidate on its holdout, and the champion beside it.
+    """Measure the candidate on its holdout, and everything that it is compared with beside it.
 
-    :raises ChampionError: there is a champion, and it cannot be read or scored.
-    :raises ColumnError: a slice names a column that the dataset does not have.
+    :raises ChampionError: the champion, or a version that a rule names, cannot be read or scored.
+    :raises ColumnError: a column that is asked for is missing or unusable, or a row stands on both sides of the split.
     """
-    scored = _score_holdout(job, tools)
-    metrics = {name: _metric(name, scored.table[TARGET], scored.table[CANDIDATE]) for name in job.metrics}
-    slices = {column: _by_value(scored, column, job.metrics, CANDIDATE) for column in job.slices}
-    against = _against_champion(scored, scored.champion, job) if scored.champion is not None else None
-    measured = _Measured(metrics, slices, against)
-    uri, digest = _keep(job, scored.table, measured, tools)
+    comparison = Comparison(job.model, job.spec, job.slices, job.versions, job.baseline)
+    scored = score_holdout(comparison, tools)
+    names = [name for name in job.metrics if name not in OPERATIONAL]
+    measuring = _Measuring(scored.rows, names, job.spec, own_metrics(names, tools))
+    measured = _Measured(
+        metrics=measuring.metrics(CANDIDATE),
+        slices=measuring.by_value(CANDIDATE),
+        champion=_against_champion(scored.champion, measuring) if scored.champion is not None else None,
+        others=_others(scored, measuring),
+    )
+    uri, digest = _keep(job, scored.rows, measured, tools)
     evaluation = Evaluation(
         model=job.model,
-        metrics=metrics,
-        slices=slices,
-        champion=against,
+        metrics=measured.metrics,
+        slices=measured.slices,
+        champion=measured.champion,
         predictions_uri=uri,
         predictions_digest=digest,
+        task=scored.rows.task,
+        classes=scored.rows.classes,
+        spec=job.spec,
+        holdout=scored.holdout,
+        others=measured.others,
     )
     _log_metrics(evaluation, tools)
     return evaluation
@@ -108,135 +113,74 @@ class _Measured:
     metrics: dict[str, Metric]
     slices: dict[str, dict[str, dict[str, Metric]]]
     champion: ChampionResult | None
+    others: dict[str, Contender]
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """The holdout with what both models say about it."""
+class _Measuring:
+    """Each metric of one evaluation with its interval, for whichever contender is asked about."""
 
-    table: pd.DataFrame
-    """Key, target as 0 and 1 (or a number), candidate's score, champion's score where there is one."""
-    rows: pd.DataFrame
-    """The dataset's columns of the same rows."""
-    champion: Champion | None
+    def __init__(
+        self, rows: ScoredRows, names: Sequence[str], spec: MeasurementSpec, own: Mapping[str, Callable[..., Any]]
+    ) -> None:
+        for name in names:
+            check_metric(name, rows.task)
+        self.rows, self.names, self.spec, self.own = rows, names, spec, own
+        self.parts = {
+            column: {str(value): rows.part(values == value) for value in sorted(set(values))}
+            for column, values in rows.slices.items()
+        }
 
+    def metrics(self, contender: str) -> dict[str, Metric]:
+        return self._of(self.rows, contender)
 
-def _score_holdout(job: EvaluationJob, tools: Tools) -> _Scored:
-    import pandas as pd
+    def by_value(self, contender: str) -> dict[str, dict[str, dict[str, Metric]]]:
+        return {
+            column: {value: self._of(part, contender) for value, part in parts.items()}
+            for column, parts in self.parts.items()
+        }
 
-    candidate = load_trained(job.model, tools)
-    check_features(candidate.info, tools)
-    inputs = build_inputs(job.model.dataset, candidate.info.features, tools)
-    held = split(inputs.rows, job.model.dataset.columns, job.model.holdout)
-    rows = inputs.rows[held].reset_index(drop=True)
-    _check_slices(rows, job)
-    columns: dict[str, Any] = {
-        job.model.dataset.columns.key: rows[job.model.dataset.columns.key],
-        TARGET: _truth(rows, candidate),
-        CANDIDATE: candidate.predict(inputs.features[held]),
-    }
-    champion = champion_of(job.model.name, tools)
-    if champion is not None:
-        columns[CHAMPION] = _champion_scores(champion, candidate, inputs, held, tools)
-    return _Scored(pd.DataFrame(columns), rows, champion)
+    def differences(self, old: str) -> dict[str, Difference]:
+        return {
+            name: difference(name, self.rows, CANDIDATE, old, spec=self.spec, own=self.own)
+            for name in self.names
+            if name not in RATES
+        }
 
-
-def _champion_scores(champion: Champion, candidate: LoadedModel, inputs: Inputs, held: Any, tools: Tools) -> Any:
-    """The champion on the same rows, fed by its own feature code."""
-    dataset = candidate.trained.dataset
-    where = f"version {champion.version} of {candidate.trained.name}"
-    try:
-        if champion.info.classes != candidate.info.classes:
-            theirs, ours = champion.info.classes or "numbers", candidate.info.classes or "numbers"
-            raise ChampionError(
-                f"it predicts {theirs}, and the candidate {ours}",
-                way_out="give a model of another target another name",
-            )
-        same = champion.info.features == candidate.info.features
-        own = inputs if same else build_inputs(dataset, champion.info.features, tools)
-        return champion.predict(own.features[held])
-    except PassingError:
-        raise
-    except LifecycleError as error:
-        raise ChampionError(
-            f"the champion cannot be scored: {error.what}", where=where, way_out=error.way_out
-        ) from error
+    def _of(self, rows: ScoredRows, contender: str) -> dict[str, Metric]:
+        return {name: metric_of(name, rows, contender, spec=self.spec, own=self.own) for name in self.names}
 
 
-def _check_slices(rows: pd.DataFrame, job: EvaluationJob) -> None:
-    missing = [column for column in job.slices if column not in rows.columns]
-    if missing:
-        raise ColumnError(
-            f"the dataset has no column {', '.join(map(repr, missing))} to slice by",
-            where="evaluation.slices",
-            way_out=f"it has {', '.join(map(str, rows.columns))}",
-        )
-    for column in job.slices:
-        values = rows[column].nunique(dropna=False)
-        if values > MOST_SLICE_VALUES:
-            raise ColumnError(
-                f"{column!r} has {values:,} values in the holdout, and at most {MOST_SLICE_VALUES} are measured apart",
-                where="evaluation.slices",
-                way_out="slice by a coarser column, made by whoever lands the data",
-            )
-
-
-def _truth(rows: pd.DataFrame, candidate: LoadedModel) -> Any:
-    """The target as the metrics take it: 1.0 for the second class, or the number itself."""
-    name, where = candidate.trained.dataset.columns.target, candidate.trained.dataset.uri
-    if name not in rows.columns:
-        raise ColumnError(f"there is no target column {name!r} to judge by", where=where, way_out="check data.target")
-    target = rows[name]
-    if not candidate.info.classes:
-        return target.astype("float64")
-    known = {_plain(label) for label in candidate.info.classes}
-    found = target.map(_plain)
-    strange = sorted({str(value) for value in found[~found.isin(known)]})
-    if strange:
-        raise ColumnError(
-            f"the holdout's target holds {', '.join(strange[:5])}, which training never saw",
-            where=where,
-            way_out="make a binary target",
-        )
-    return (found == _plain(candidate.info.classes[1])).astype("float64")
-
-
-def _plain(label: Any) -> str:
-    """True, 1 and 1.0 are one label, however a file stores it."""
-    return str(float(label)) if isinstance(label, bool | int | float) or hasattr(label, "dtype") else str(label)
-
-
-def _metric(name: str, target: Any, score: Any) -> Metric:
-    return Metric(value=measure(name, target, score), rows=len(target))
-
-
-def _by_value(scored: _Scored, column: str, metrics: Sequence[str], score: str) -> dict[str, dict[str, Metric]]:
-    names = scored.rows[column].astype(object).where(scored.rows[column].notna(), "(missing)").map(str)
-    return {
-        str(value): {name: _metric(name, part[TARGET], part[score]) for name in metrics}
-        for value, part in scored.table.groupby(names, sort=True)
-    }
-
-
-def _against_champion(scored: _Scored, champion: Champion, job: EvaluationJob) -> ChampionResult:
-    table = scored.table
+def _against_champion(champion: Champion, measuring: _Measuring) -> ChampionResult:
     return ChampionResult(
         version=champion.version,
         digest=champion.move.digest,
-        metrics={name: _metric(name, table[TARGET], table[CHAMPION]) for name in job.metrics},
-        differences={
-            name: paired_difference(name, table[TARGET], table[CANDIDATE], table[CHAMPION]) for name in job.metrics
-        },
-        slices={column: _by_value(scored, column, job.metrics, CHAMPION) for column in job.slices},
+        metrics=measuring.metrics(CHAMPION),
+        differences=measuring.differences(CHAMPION),
+        slices=measuring.by_value(CHAMPION),
     )
 
 
-def _keep(job: EvaluationJob, table: pd.DataFrame, measured: _Measured, tools: Tools) -> tuple[str, str]:
+def _others(scored: Scored, measuring: _Measuring) -> dict[str, Contender]:
+    """The baseline and the versions that rules name."""
+    names = [name for name in scored.rows.scores if name not in {CANDIDATE, CHAMPION}]
+    digests = {name: loaded.trained.digest for name, loaded in scored.others.items()}
+    return {
+        name: Contender(
+            version=int(name) if name in digests else None,
+            digest=digests.get(name),
+            metrics=measuring.metrics(name),
+            differences=measuring.differences(name),
+        )
+        for name in names
+    }
+
+
+def _keep(job: EvaluationJob, rows: ScoredRows, measured: _Measured, tools: Tools) -> tuple[str, str]:
     """Put predictions, metrics and figure on the run; returns the predictions' place and digest."""
     with tempfile.TemporaryDirectory(prefix="ml-lifecycle-") as temporary:
         folder = Path(temporary)
         predictions = folder / "predictions.parquet"
-        write_parquet(table, predictions)
+        write_parquet(rows.to_table(), predictions)
         digest = file_digest(predictions)
         summary = {
             "metrics": _plain_metrics(measured.metrics),
@@ -245,9 +189,9 @@ def _keep(job: EvaluationJob, table: pd.DataFrame, measured: _Measured, tools: T
                 for column, values in measured.slices.items()
             },
             "champion": measured.champion.to_xcom() if measured.champion is not None else None,
+            "others": {name: contender.to_xcom() for name, contender in measured.others.items()},
         }
         (folder / "metrics.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
-        _draw(table, measured, folder / "evaluation.png", title=f"{job.model.name}: holdout of {len(table):,} rows")
         # A path of its own per digest: an evaluation against another champion leaves this one as it is.
         uri = tools.tracking.upload(job.model.run_id, folder, f"evaluation/{digest[:12]}")
     return f"{uri}/predictions.parquet", digest
@@ -266,7 +210,8 @@ def _log_metrics(evaluation: Evaluation, tools: Tools) -> None:
     compared = str(champion.version) if champion is not None else "none"
     tools.tracking.log(
         evaluation.model.run_id,
-        metrics={**logged, "holdout_rows": rows},
+        # Of a metric of the team's own, the colon is none that every store takes in a name.
+        metrics={**{name.replace(":", "."): value for name, value in logged.items()}, "holdout_rows": rows},
         tags={f"{TAG}compared_with_version": compared, f"{TAG}predictions_digest": evaluation.predictions_digest},
     )
 
@@ -468,138 +413,3 @@ def _cell(text: str) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"  # noqa: RUF001  # a dash marks what was not measured
-
-
-# --- The figure ------------------------------------------------------------------------------------------------------
-
-
-def _draw(table: pd.DataFrame, measured: _Measured, path: Path, *, title: str) -> None:
-    """Discrimination, calibration and slices on one page; left out where matplotlib is not installed."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError:
-        return
-    columns = [column for column in measured.slices if measured.slices[column]]
-    # The figure is made without pyplot, whose state is shared by the whole process.
-    lines = 1 + (len(columns) + 1) // 2
-    figure = Figure(figsize=(10.4, 4.7 * lines))
-    FigureCanvasAgg(figure)
-    panels = [figure.add_subplot(lines, 2, place + 1) for place in range(2 + len(columns))]
-    shown = {CANDIDATE: "candidate"}
-    if measured.champion is not None:
-        shown[CHAMPION] = f"champion (version {measured.champion.version})"
-    if _is_binary(table):
-        _draw_roc(panels[0], table, shown)
-        _draw_calibration(panels[1], table, shown)
-    else:
-        _draw_errors(panels[0], table, shown)
-        _draw_predicted(panels[1], table)
-    for panel, column in zip(panels[2:], columns, strict=True):
-        _draw_slices(panel, column, measured)
-    for panel in panels:
-        panel.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=13, x=0.01, ha="left")
-    # A figure that holds an engine is laid out twice while it is saved, which is half of what it costs.
-    ConstrainedLayoutEngine().execute(figure)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-
-
-_COLOURS: Final = {CANDIDATE: "#0b6e99", CHAMPION: "#c9761a"}
-_GUIDE: Final = {"color": "#9a9a9a", "linestyle": ":", "linewidth": 1, "zorder": 0}
-_BINS: Final = 10
-_MOST_SLICES: Final = 20
-_FEW_ROWS: Final = 30
-_LONGEST_LABEL: Final = 24
-
-
-def _is_binary(table: pd.DataFrame) -> bool:
-    return bool(table[TARGET].isin([0.0, 1.0]).all())
-
-
-def _draw_roc(panel: Any, table: pd.DataFrame, shown: Mapping[str, str]) -> None:
-    for column, label in shown.items():
-        area = measure("roc_auc", table[TARGET], table[column])
-        if area is not None:
-            rates = roc_curve(table[TARGET], table[column])
-            panel.plot(*rates, color=_COLOURS[column], linewidth=1.8, label=f"{label}: {area:.3f}")
-    panel.plot([0, 1], [0, 1], **_GUIDE)
-    panel.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1))
-    panel.set_title("ROC curve and the area below it", loc="left", fontsize=10)
-    panel.set_aspect("equal")
-    if panel.get_legend_handles_labels()[0]:
-        panel.legend(frameon=False, loc="lower right", fontsize=9)
-    else:
-        panel.text(0.5, 0.25, "undefined: the holdout has one class", ha="center", fontsize=9)
-
-
-def _draw_calibration(panel: Any, table: pd.DataFrame, shown: Mapping[str, str]) -> None:
-    """Tenths of the rows by score: what was predicted for them on average, and what share came true."""
-    import numpy as np
-
-    highest = 0.0
-    for column, label in shown.items():
-        order = np.argsort(table[column].to_numpy(), kind="stable")
-        parts = [part for part in np.array_split(order, _BINS) if len(part)]
-        said = [float(table[column].to_numpy()[part].mean()) for part in parts]
-        true = [float(table[TARGET].to_numpy()[part].mean()) for part in parts]
-        highest = max(highest, *said, *true)
-        panel.plot(said, true, color=_COLOURS[column], linewidth=1.8, marker="o", markersize=4, label=label)
-    limit = min(1.0, 1.1 * highest) or 1.0
-    panel.plot([0, limit], [0, limit], **_GUIDE)
-    panel.set(xlabel="mean predicted probability", ylabel="observed share", xlim=(0, limit), ylim=(0, limit))
-    panel.set_title("Calibration, by tenths of the rows", loc="left", fontsize=10)
-    panel.set_aspect("equal")
-    panel.legend(frameon=False, loc="upper left", fontsize=9)
-
-
-def _draw_errors(panel: Any, table: pd.DataFrame, shown: Mapping[str, str]) -> None:
-    for column, label in shown.items():
-        errors = table[column] - table[TARGET]
-        panel.hist(errors, bins=40, color=_COLOURS[column], histtype="step", linewidth=1.8, label=label)
-    panel.set(xlabel="predicted minus true", ylabel="rows")
-    panel.set_title("Errors", loc="left", fontsize=10)
-    panel.legend(frameon=False, fontsize=9)
-
-
-def _draw_predicted(panel: Any, table: pd.DataFrame) -> None:
-    panel.scatter(table[TARGET], table[CANDIDATE], s=4, alpha=0.3, color=_COLOURS[CANDIDATE], linewidths=0)
-    limits = (float(table[TARGET].min()), float(table[TARGET].max()))
-    panel.plot(limits, limits, **_GUIDE)
-    panel.set(xlabel="true", ylabel="predicted by the candidate")
-    panel.set_title("Predicted against true", loc="left", fontsize=10)
-
-
-def _draw_slices(panel: Any, column: str, measured: _Measured) -> None:
-    """The first metric by the slice's values, the largest slices on top, with their numbers of rows."""
-    name = next(iter(measured.metrics))
-    found = [
-        (value, metric.value, metric.rows)
-        for value, metric in ((value, metrics[name]) for value, metrics in measured.slices[column].items())
-        if metric.value is not None
-    ]
-    found.sort(key=lambda entry: -entry[2])
-    kept = found[:_MOST_SLICES]
-    places = range(len(kept))
-    values = [value for _, value, _ in kept]
-    colours = [_COLOURS[CANDIDATE] if rows >= _FEW_ROWS else "#b5b5b5" for _, _, rows in kept]
-    panel.scatter(values, places, color=colours, s=26, zorder=2)
-    overall = measured.metrics[name].value
-    if overall is not None:
-        panel.axvline(overall, **_GUIDE)
-        # Without a least width, slices that hardly differ would look far apart.
-        low, high = min([0.95 * overall, *values]), max([1.05 * overall, *values])
-        panel.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-    # Values come from the data: a dollar sign would begin a formula.
-    labels = [f"{_short(value)}  ({rows:,})".replace("$", r"\$") for value, _, rows in kept]
-    panel.set_yticks(places, labels, fontsize=8)
-    panel.set_ylim(len(kept) - 0.4, -0.6)
-    panel.grid(axis="y", color="#eeeeee", zorder=0)
-    left_out = f", {len(kept)} largest of {len(found)}" if len(found) > len(kept) else ""
-    panel.set_xlabel(f"{name} (dotted: all rows; grey: fewer than {_FEW_ROWS} rows)")
-    panel.set_title(f"{name} by {column} (rows){left_out}", loc="left", fontsize=10)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_LABEL else f"{text[:_LONGEST_LABEL]}…"

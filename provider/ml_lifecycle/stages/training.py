@@ -25,10 +25,10 @@ from ml_lifecycle.backends.callables import callable_digest, load_callable
 from ml_lifecycle.backends.files import digest_of_folder, read_parquet
 from ml_lifecycle.backends.git import git
 from ml_lifecycle.backends.models.base import PackageInfo
-from ml_lifecycle.backends.models.skops import CATEGORY, NUMBER, SkopsFormat
+from ml_lifecycle.backends.models.inputs import CATEGORY, NUMBER, TWO_CLASSES, prepare
+from ml_lifecycle.backends.models.skops import SkopsFormat
 from ml_lifecycle.backends.tracking.base import Run
 from ml_lifecycle.core.contracts import (
-    Columns,
     Contract,
     DatasetRef,
     HoldoutSpec,
@@ -52,18 +52,17 @@ from ml_lifecycle.core.errors import (
     did_you_mean,
 )
 from ml_lifecycle.core.training import training_key
-from ml_lifecycle.stages.champion import prepare
 from ml_lifecycle.stages.data_approval import require_approval
+from ml_lifecycle.stages.holdout import split
 from ml_lifecycle.stages.runner import Tools
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
 TAG: Final = "ml_lifecycle."
 """Every tag of ours begins so."""
-_TWO_CLASSES: Final = 2
+MOST_CLASSES: Final = 100
+"""Each has a probability of its own in every published prediction."""
 _EXAMPLE_ROWS: Final = 3
 _COLUMNS_SHOWN: Final = 40
 
@@ -225,52 +224,6 @@ def _checked(result: Any, rows: pd.DataFrame, answers: Collection[str | None], w
             way_out="leave it out: it is the answer",
         )
     return result
-
-
-def split(rows: pd.DataFrame, columns: Columns, holdout: HoldoutSpec) -> NDArray[np.bool_]:
-    """Which rows are held back, as one boolean per row; rows of the same time stay together.
-
-    :raises ColumnError: the split is by time and there is no time column, or it has gaps.
-    :raises NoRowsError: one of the parts would be empty.
-    """
-    import numpy as np
-
-    held = _held_by_time(rows, columns, holdout) if holdout.by == "time" else _held_by_key(rows, columns, holdout)
-    if held.all() or not held.any():
-        part = "training" if held.all() else "the holdout"
-        raise NoRowsError(
-            f"no row is left for {part} of {len(rows):,}",
-            where=f"holdout {{by: {holdout.by}, share: {holdout.share:g}}}",
-            way_out="read more partitions, or change the share",
-        )
-    return np.asarray(held, dtype=np.bool_)
-
-
-def _held_by_time(rows: pd.DataFrame, columns: Columns, holdout: HoldoutSpec) -> Any:
-    if columns.time is None or columns.time not in rows.columns:
-        raise ColumnError(
-            f"the holdout is by time, but there is no column {columns.time!r}",
-            way_out="declare data.time, or write holdout: {by: random}",
-        )
-    times = rows[columns.time]
-    gaps = int(times.isna().sum())
-    if gaps:
-        raise ColumnError(f"{columns.time!r} is missing in {gaps:,} rows", way_out="drop these rows by a rule")
-    ordered = times.sort_values(kind="stable")
-    return (times >= ordered.iloc[int(len(rows) * (1 - holdout.share))]).to_numpy()
-
-
-def _held_by_key(rows: pd.DataFrame, columns: Columns, holdout: HoldoutSpec) -> Any:
-    import numpy as np
-
-    if columns.key not in rows.columns:
-        raise ColumnError(f"there is no key column {columns.key!r}", way_out="declare data.key")
-    limit = int(holdout.share * 2**64)
-    return np.array([_hash64(str(key)) < limit for key in rows[columns.key]], dtype=bool)
-
-
-def _hash64(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 # --- The plan: everything that the training key is about -------------------------------------------------------------
@@ -576,17 +529,17 @@ def _target(rows: pd.DataFrame, plan: _Plan, chosen: Any, *, classify: bool) -> 
 def _check_classes(values: list[Any], plan: _Plan) -> None:
     found = sorted({str(value) for value in values})
     where, name = plan.dataset.uri, plan.dataset.columns.target
-    if len(found) < _TWO_CLASSES:
+    if len(found) < TWO_CLASSES:
         raise LabelsMissingError(
             f"the target {name!r} is {found[0]} in all {len(values):,} training rows",
             where=where,
-            way_out="train on data that holds both classes: more partitions, or another holdout",
+            way_out="train on data that holds several classes: more partitions, or another holdout",
         )
-    if len(found) > _TWO_CLASSES:
+    if len(found) > MOST_CLASSES:
         raise TrainingError(
-            f"the target {name!r} has {len(found)} classes ({', '.join(found[:5])}, ...)",
+            f"the target {name!r} has {len(found):,} classes ({', '.join(found[:5])}, ...)",
             where=where,
-            way_out="two are supported; make a binary target, or use a regressor for numbers",
+            way_out=f"at most {MOST_CLASSES} are told apart; make coarser ones, or use a regressor for numbers",
         )
 
 

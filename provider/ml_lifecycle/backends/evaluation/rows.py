@@ -49,6 +49,22 @@ class ScoredRows:
     def __len__(self) -> int:
         return len(self.truth)
 
+    def part(self, chosen: NDArray[np.bool_]) -> ScoredRows:
+        """The chosen rows alone, in their order."""
+        optional = (self.weight, self.cluster, self.time)
+        weight, cluster, time = (values[chosen] if values is not None else None for values in optional)
+        return ScoredRows(
+            task=self.task,
+            truth=self.truth[chosen],
+            scores={contender: score[chosen] for contender, score in self.scores.items()},
+            keys=self.keys[chosen],
+            classes=self.classes,
+            slices={name: values[chosen] for name, values in self.slices.items()},
+            weight=weight,
+            cluster=cluster,
+            time=time,
+        )
+
     def to_table(self) -> pd.DataFrame:
         """The rows as the parquet file ``predictions.parquet`` holds them."""
         import pandas as pd

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ml_lifecycle.core.contracts import Contract
+from ml_lifecycle.core.errors import UntrustedModelError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+PACKAGE_FILE: Final = "package.json"
 
 
 class PackageInfo(Contract):
@@ -27,6 +31,21 @@ class PackageInfo(Contract):
     """Input columns in order, with their types."""
     classes: tuple[str | int | float | bool, ...] = ()
     """Class labels in the order of the probabilities; empty for a regression."""
+
+
+def read_info(folder: Path, *, where: str) -> PackageInfo:
+    """What the package in a folder says of itself.
+
+    :raises UntrustedModelError: it cannot be read.
+    """
+    try:
+        return PackageInfo.model_validate(json.loads((folder / PACKAGE_FILE).read_text()))
+    except (OSError, ValueError) as error:
+        raise UntrustedModelError(
+            f"the package's {PACKAGE_FILE} cannot be read ({type(error).__name__})",
+            where=where,
+            way_out="train again; the package was not written by this product",
+        ) from error
 
 
 class ModelFormat(ABC):

@@ -17,16 +17,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from ml_lifecycle.backends.models.base import ModelFormat, PackageInfo
+from ml_lifecycle.backends.models.base import PACKAGE_FILE, ModelFormat, PackageInfo
+from ml_lifecycle.backends.models.inputs import NUMBER
 from ml_lifecycle.core.errors import MissingLibraryError, UntrustedModelError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MODEL_FILE: Final = "model.skops"
-PACKAGE_FILE: Final = "package.json"
-NUMBER: Final = "number"
-CATEGORY: Final = "category"
 
 TRUSTED_TYPES: Final = frozenset(
     {
