@@ -563,7 +563,11 @@ def _bounds(low: float | None, high: float | None) -> str:
 
 
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table below its title."""
+    return f"### {title}\n\n{grid(head, rows)}"
+
+
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of cells that are safe already."""
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    return f"### {title}\n\n" + "\n".join(lines)
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])

@@ -230,6 +230,15 @@ class TrainedModel(Evidence):
     """The machine that trained, in one line."""
 
 
+class ModelPurpose(Contract):
+    """What a model is for and who answers for it, in the pipeline's words."""
+
+    description: str = ""
+    owner: str = ""
+    contact: str = ""
+    risk: str = ""
+
+
 class Metric(Contract):
     """One number and what it was measured on; ``None`` where it cannot be computed, such as AUC on one class."""
 

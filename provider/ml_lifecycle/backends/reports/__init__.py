@@ -1,0 +1,1 @@
+"""Evidence as pages that people read."""

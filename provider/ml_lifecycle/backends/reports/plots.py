@@ -1,0 +1,319 @@
+"""Curves, histograms and scatter plots as PNG, made without pyplot, whose state is shared by the whole process.
+
+No name from the data is drawn: matplotlib would take a dollar sign for a formula, and has no glyph for some letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
+
+from ml_lifecycle.backends.evaluation.rows import BASELINE, CANDIDATE, CHAMPION, ScoredRows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[np.float64]
+
+COLOURS: Final = {CANDIDATE: "#0b6e99", CHAMPION: "#c9761a", BASELINE: "#6b7280"}
+_OTHER, _DARK, _PALE = "#7a4fa3", "#1c2430", "#c3c9d1"
+_STYLES: Final = {CANDIDATE: "-", CHAMPION: "--"}
+_GUIDE: Final = {"color": "#9aa2ad", "linestyle": ":", "linewidth": 1, "zorder": 0}
+_SIZE, _DPI = (5.4, 4.3), 140
+_BINS, _BARS = 10, 40
+_MOST_POINTS = 2000
+"""Of a curve: more cannot be told apart."""
+_DAYS, _WEEKS = 62, 400
+"""Up to how many days a plot over time goes by day, and by week."""
+_FEWEST_PERIODS = 3
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One picture and what it shows."""
+
+    name: str
+    """The file's name without its ending."""
+    title: str
+    caption: str
+    """How to read it."""
+    png: bytes
+
+
+def draw(rows: ScoredRows, labels: Mapping[str, str]) -> tuple[Plot, ...] | None:
+    """The plots that fit the task; ``None`` where matplotlib is not installed.
+
+    :param labels: What the legend calls each contender; only these are drawn, in this order.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401  # only whether it is there
+    except ModuleNotFoundError:
+        return None
+    shown = {name: text for name, text in labels.items() if name in rows.scores}
+    return tuple(_plots(rows, shown)) if len(rows) and shown else ()
+
+
+def _plots(rows: ScoredRows, shown: Mapping[str, str]) -> Iterator[Plot]:
+    drawn: list[tuple[str, str, str, Callable[[Any, ScoredRows, Mapping[str, str]], bool]]]
+    if rows.task == "binary":
+        drawn = [
+            ("roc", "ROC curve", "Further up and left is better; the dotted line is guessing.", _roc),
+            (
+                "precision_recall",
+                "Precision and recall",
+                "Further up and right is better; the dotted line is guessing.",
+                _precision_recall,
+            ),
+            (
+                "calibration",
+                "Calibration",
+                "On the dotted line, what was predicted is what came true. Below: how often each score is given.",
+                _calibration,
+            ),
+            ("over_time", "Over time", "What came true on average, and what was predicted for it.", _over_time),
+        ]
+    elif rows.task == "regression":
+        drawn = [
+            (
+                "predicted",
+                "Predicted against true",
+                "On the dotted line, a prediction is right. Darker: more rows.",
+                _predicted,
+            ),
+            ("residuals", "Errors", "Narrow and around 0 is better.", _residuals),
+            ("over_time", "Over time", "The true mean, and what was predicted for it.", _over_time),
+        ]
+    else:
+        drawn = [
+            (
+                "calibration",
+                "Calibration of the likeliest label",
+                "On the dotted line, the label is right as often as the model says. Below: how sure it is, how often.",
+                _confidence,
+            ),
+        ]
+    for name, title, caption, make in drawn:
+        figure = _figure()
+        if make(figure, rows, shown):
+            yield Plot(name, title, caption, _png(figure))
+
+
+def _figure() -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_SIZE, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _png(figure: Any) -> bytes:
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    for panel in figure.axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=8.5, colors=_DARK)
+    # A figure that holds an engine is laid out twice while it is saved, which is half of what it costs.
+    ConstrainedLayoutEngine().execute(figure)
+    written = BytesIO()
+    figure.savefig(written, format="png", dpi=_DPI, metadata={"Software": None})
+    return written.getvalue()
+
+
+def _style(name: str) -> dict[str, Any]:
+    return {"color": COLOURS.get(name, _OTHER), "linestyle": _STYLES.get(name, "-."), "linewidth": 1.8}
+
+
+def _known(rows: ScoredRows, name: str) -> tuple[Numbers, Numbers, Numbers] | None:
+    """Truth, score and weight of the rows where all are numbers; ``None`` where there is none."""
+    import numpy as np
+
+    score = rows.scores[name]
+    weight = rows.weight if rows.weight is not None else np.ones(len(rows))
+    known = np.isfinite(rows.truth) & np.isfinite(weight) & np.isfinite(score if score.ndim == 1 else score.sum(axis=1))
+    return (rows.truth[known], score[known], weight[known]) if known.any() else None
+
+
+# --- Two classes -----------------------------------------------------------------------------------------------------
+
+
+def _roc(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
+    panel, some = figure.add_subplot(), False
+    for name, text in shown.items():
+        found = _known(rows, name)
+        caught = _caught(*found) if found is not None else None
+        if caught is None or len(caught[0]) <= 2:  # noqa: PLR2004  # a constant score has no curve
+            continue
+        true, false = caught
+        panel.plot(false / false[-1], true / true[-1], label=text, **_style(name))
+        some = True
+    panel.plot([0, 1], [0, 1], **_GUIDE)
+    panel.set(xlabel="share of negatives called positive", ylabel="share of positives found", xlim=(0, 1), ylim=(0, 1))
+    panel.set_aspect("equal")
+    return some and _legend(panel, "lower right")
+
+
+def _precision_recall(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
+    panel, some, base = figure.add_subplot(), False, 0.0
+    for name, text in shown.items():
+        found = _known(rows, name)
+        caught = _caught(*found) if found is not None else None
+        if caught is None or len(caught[0]) <= 2:  # noqa: PLR2004  # as above
+            continue
+        true, false = caught[0][1:], caught[1][1:]
+        panel.plot(true / true[-1], true / (true + false), label=text, **_style(name))
+        some, base = True, true[-1] / (true[-1] + false[-1])
+    panel.axhline(base, **_GUIDE)
+    panel.set(
+        xlabel="recall: share of positives found", ylabel="precision: share that is right", xlim=(0, 1), ylim=(0, 1.02)
+    )
+    return some and _legend(panel, "upper right")
+
+
+def _caught(truth: Numbers, score: Numbers, weight: Numbers) -> tuple[Numbers, Numbers] | None:
+    """Weight of positives and of negatives above each score, from the highest down; ``None`` with one class only."""
+    import numpy as np
+
+    order = np.argsort(-score, kind="stable")
+    true, false = np.cumsum((weight * truth)[order]), np.cumsum((weight * (1 - truth))[order])
+    if not (true[-1] > 0 and false[-1] > 0):
+        return None
+    # Rows of the same score are caught together.
+    ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
+    ends = ends[np.unique(np.linspace(0, len(ends) - 1, min(len(ends), _MOST_POINTS)).astype(int))]
+    return np.append(0.0, true[ends]), np.append(0.0, false[ends])
+
+
+def _calibration(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
+    said = {name: found for name in shown if name != BASELINE and (found := _known(rows, name)) is not None}
+    return _reliability(figure, said, shown, "predicted probability", "share that came true")
+
+
+def _confidence(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
+    said = {
+        name: ((found[1].argmax(axis=1) == found[0]).astype("float64"), found[1].max(axis=1), found[2])
+        for name in shown
+        if name != BASELINE and (found := _known(rows, name)) is not None
+    }
+    return _reliability(figure, said, shown, "probability of the likeliest label", "share that is right")
+
+
+def _reliability(
+    figure: Any,
+    said: Mapping[str, tuple[Numbers, Numbers, Numbers]],
+    shown: Mapping[str, str],
+    predicted: str,
+    observed: str,
+) -> bool:
+    """Tenths of the rows by score, and below them a histogram of the scores."""
+    import numpy as np
+
+    if not said:
+        return False
+    curve, below = figure.subplots(2, 1, height_ratios=(3.4, 1), sharex=True)
+    tops = []
+    for name, (truth, score, weight) in said.items():
+        order = np.argsort(score, kind="stable")
+        parts = [part for part in np.array_split(order, _BINS) if weight[part].sum() > 0]
+        at = [np.average(score[part], weights=weight[part]) for part in parts]
+        true = [np.average(truth[part], weights=weight[part]) for part in parts]
+        tops += [*at, *true, float(np.quantile(score, 0.999))]
+        curve.plot(at, true, marker="o", markersize=4, label=shown[name], **_style(name))
+        below.hist(
+            score, bins=_BARS, range=(0, 1), weights=weight, color=_style(name)["color"],
+            histtype="stepfilled" if name == CANDIDATE else "step", alpha=0.35 if name == CANDIDATE else 1,
+        )  # fmt: skip
+    limit = min(1.0, 1.05 * max(tops, default=1.0)) or 1.0
+    curve.plot([0, 1], [0, 1], **_GUIDE)
+    curve.set(ylabel=observed, xlim=(0, limit), ylim=(0, limit))
+    below.set(xlabel=predicted, ylabel="rows", yticks=[])
+    return _legend(curve, "upper left")
+
+
+# --- Numbers ---------------------------------------------------------------------------------------------------------
+
+
+def _predicted(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
+    import numpy as np
+
+    found = _known(rows, CANDIDATE) if CANDIDATE in shown else None
+    if found is None:
+        return False
+    truth, score, _ = found
+    panel = figure.add_subplot()
+    ends = np.quantile(np.concatenate([truth, score]), [0.002, 0.998])
+    low, high = (float(ends[0]), float(ends[1])) if ends[0] < ends[1] else (float(ends[0]) - 1, float(ends[1]) + 1)
+    panel.hexbin(truth, score, gridsize=45, extent=(low, high, low, high), mincnt=1, bins="log", cmap="Blues")
+    panel.plot([low, high], [low, high], **{**_GUIDE, "color": _DARK, "zorder": 3})
+    panel.set(xlabel="true", ylabel="predicted by the candidate", xlim=(low, high), ylim=(low, high))
+    panel.set_aspect("equal")
+    return True
+
+
+def _residuals(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
+    import numpy as np
+
+    errors = {name: found[1] - found[0] for name in shown if (found := _known(rows, name)) is not None}
+    if not errors:
+        return False
+    panel = figure.add_subplot()
+    low, high = (float(end) for end in np.quantile(np.concatenate(list(errors.values())), [0.005, 0.995]))
+    edges = (low, high) if low < high else (low - 1, high + 1)
+    for name, error in errors.items():
+        panel.hist(error, bins=_BARS, range=edges, histtype="step", label=shown[name], **_style(name))
+    panel.axvline(0, **_GUIDE)
+    panel.set(xlabel="predicted minus true (the outermost 1% is not shown)", ylabel="rows", xlim=edges)
+    return _legend(panel, "upper right")
+
+
+# --- Time ------------------------------------------------------------------------------------------------------------
+
+
+def _over_time(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
+    """Means per day, week or month; not drawn where there are fewer than three of them."""
+    import numpy as np
+
+    if rows.time is None or (dated := ~np.isnat(rows.time)).sum() == 0:
+        return False
+    days = (rows.time[dated].max() - rows.time[dated].min()) / np.timedelta64(1, "D")
+    unit = "D" if days <= _DAYS else "W" if days <= _WEEKS else "M"
+    periods, places = np.unique(rows.time[dated].astype(f"datetime64[{unit}]"), return_inverse=True)
+    if len(periods) < _FEWEST_PERIODS:
+        return False
+    panel = figure.add_subplot()
+    at = periods.astype("datetime64[D]")
+    weight = rows.weight[dated] if rows.weight is not None else np.ones(int(dated.sum()))
+    panel.plot(at, _means(rows.truth[dated], weight, places), color=_DARK, linewidth=1.3, marker=".", label="true")
+    for name in (name for name in shown if name != BASELINE):
+        panel.plot(at, _means(rows.scores[name][dated], weight, places), label=shown[name], **_style(name))
+    word = {"D": "day", "W": "week", "M": "month"}[unit]
+    panel.set(xlabel=f"{word} of the holdout", ylabel="share" if rows.task == "binary" else "mean")
+    panel.set_ylim(bottom=0) if rows.task == "binary" else None
+    _date_axis(panel)
+    return _legend(panel, "best")
+
+
+def _means(values: Numbers, weight: Numbers, places: NDArray[np.intp]) -> Numbers:
+    import numpy as np
+
+    known = np.isfinite(values) & np.isfinite(weight)
+    total = np.bincount(places[known], weights=weight[known], minlength=places.max() + 1)
+    summed = np.bincount(places[known], weights=(values * weight)[known], minlength=places.max() + 1)
+    means: Numbers = np.divide(summed, total, out=np.full(len(total), np.nan), where=total > 0)
+    return means
+
+
+def _date_axis(panel: Any) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(maxticks=7)
+    panel.xaxis.set_major_locator(locator)
+    panel.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def _legend(panel: Any, place: str) -> bool:
+    panel.legend(frameon=False, loc=place, fontsize=9)
+    return True

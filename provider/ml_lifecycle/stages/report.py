@@ -1,0 +1,61 @@
+"""A judgement and its rows in, a page for people and a model card out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from ml_lifecycle.backends.evaluation.rows import CANDIDATE, CHAMPION, ScoredRows
+from ml_lifecycle.backends.reports.report import EvaluationReport, make_report
+from ml_lifecycle.core.contracts import GateDecision, ModelPurpose
+from ml_lifecycle.stages.runner import Tools
+
+PAGE: Final = "index.html"
+CARD: Final = "model_card.md"
+_DIGITS = 12
+"""Of a digest: enough for a name."""
+
+
+def publish(
+    decision: GateDecision, rows: ScoredRows, tools: Tools, *, purpose: ModelPurpose | None = None
+) -> tuple[str, str]:
+    """Publish the evaluation report below the data root, and the same files on the candidate's run.
+
+    The same judgement is published once, below a name that comes from it.
+
+    :param rows: The row-level predictions that were judged.
+    :param purpose: What the model is for, as its pipeline says.
+    :return: The report's ``uri`` below the data root, and the model card's on the run.
+    """
+    bare = decision.model_copy(update={"report_uri": "", "card_uri": ""})
+    model, digest = decision.evaluation.model, bare.content_digest()[:_DIGITS]
+    uri = f"reports/evaluation/{model.name}/{digest}"
+
+    def write(folder: Path) -> None:
+        _write(make_report(bare, rows, links=_links(bare, tools), purpose=purpose), folder)
+
+    published = tools.data.publish(uri, write)
+    with tools.data.folder(uri, published) as folder:
+        on_run = tools.tracking.upload(model.run_id, folder, f"report/{digest}")
+    return f"{uri}/{PAGE}", f"{on_run}/{CARD}"
+
+
+def _write(report: EvaluationReport, folder: Path) -> None:
+    (folder / PAGE).write_text(report.page, encoding="utf-8")
+    (folder / CARD).write_text(report.card, encoding="utf-8")
+    for plot in report.plots:
+        (folder / f"{plot.name}.png").write_bytes(plot.png)
+
+
+def _links(decision: GateDecision, tools: Tools) -> dict[str, str]:
+    """Addresses of the runs that trained each contender; empty where there is no page."""
+    evaluation = decision.evaluation
+    versions = {name: other.version for name, other in evaluation.others.items()}
+    if evaluation.champion is not None:
+        versions[CHAMPION] = evaluation.champion.version
+    found = {CANDIDATE: tools.tracking.get_run(evaluation.model.run_id).url}
+    for name, number in versions.items():
+        registered = tools.registry.version(evaluation.model.name, number) if number is not None else None
+        if registered is not None:
+            found[name] = tools.tracking.get_run(registered.run_id).url
+    return {name: url for name, url in found.items() if url}
