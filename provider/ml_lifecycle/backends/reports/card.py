@@ -81,7 +81,7 @@ def _metrics(decision: GateDecision) -> list[str]:
     if spec.weight:
         how.append(f"Rows are weighted by {cell(spec.weight)}.")
     if decision.evaluation.task == "binary":
-        how.append(f"Decisions are made at a score of {words.number(spec.threshold)}.")
+        how.append(f"Decisions are made at a score of {words.limit(spec.threshold)}.")
     return [_list((cell(name), cell(meaning, longest=300)) for name, meaning in known), " ".join(how)]
 
 
@@ -129,7 +129,7 @@ def _gate(decision: GateDecision) -> str:
         head,
         [
             (
-                cell(check.rule),
+                cell(words.rule(check)),
                 words.MARKS[check.verdict],
                 words.number(check.observed),
                 words.interval(check.low, check.high) or words.NOTHING,

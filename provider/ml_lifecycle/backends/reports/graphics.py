@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
+from ml_lifecycle.backends.reports import words
 from ml_lifecycle.backends.reports.words import interval, number
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def against_limit(bar: Bar, scale: Scale | None, *, limit: float | None, at_most
         left, width = (0.0, place) if at_most else (place, _WIDTH - place)
         side = Markup('<rect class="good" x="{}" y="0" width="{}" height="100%"/>').format(left, round(width, 1))
         side += Markup('<line class="limit" x1="{0}" x2="{0}" y1="0" y2="100%"/>').format(place)
-    where = f", limit {number(limit)}" if limit is not None else ""
+    where = f", limit {words.limit(limit)}" if limit is not None else ""
     return _drawing(side + _bar(bar, scale, _LINE / 2 + 2), _LINE + 4, _in_words([bar]) + where)
 
 

@@ -80,7 +80,7 @@ def render_page(
         "metrics": [_metric_line(name, evaluation, safe) for name in evaluation.metrics],
         "plots": None if plots is None else [_picture(plot) for plot in plots],
         "confusion": _labels(confusion) if confusion is not None else None,
-        "threshold": words.number(evaluation.spec.threshold) if evaluation.task == "binary" else "",
+        "threshold": words.limit(evaluation.spec.threshold) if evaluation.task == "binary" else "",
         "slices": [_slice_table(table, evaluation) for table in slices],
         "serving": _serving(evaluation.serving) if evaluation.serving is not None else None,
         "data": list(_data(evaluation)),
@@ -182,7 +182,6 @@ class _CheckLine:
     rule: str
     detail: str
     drawing: Markup
-    limit: str
     how: str
     is_difference: bool
 
@@ -219,19 +218,12 @@ def _check_line(check: GateCheck, scale: Scale | None) -> _CheckLine:
     drawn = not check.versus or compared
     return _CheckLine(
         check=check,
-        rule=words.clean(check.rule, longest=200),
+        rule=words.rule(check),
         detail=words.clean(check.detail, longest=300),
         drawing=against_limit(bar, scale if drawn else None, limit=check.limit, at_most=check.at_most),
-        limit=_limit(check, is_difference=compared) if drawn else words.NOTHING,
         how=words.clean("; ".join(filter(None, [check.method, _certainty(check)])), longest=200),
         is_difference=compared,
     )
-
-
-def _limit(check: GateCheck, *, is_difference: bool) -> str:
-    if check.limit is None:
-        return words.NOTHING
-    return f"{'at most' if check.at_most else 'at least'} {words.number(check.limit, sign=is_difference)}"
 
 
 def _certainty(check: GateCheck) -> str:
@@ -383,7 +375,7 @@ def _serving(check: ServingCheck) -> dict[str, Any]:
         Fact(
             "Largest difference from training's predictions",
             words.number(check.largest_difference),
-            f"up to {words.number(check.tolerance)} is tolerated",
+            f"up to {words.limit(check.tolerance)} is tolerated",
         ),
         Fact("One request, half of them within", _unit(check.latency_p50_ms, "ms")),
         Fact("19 of 20 within", _unit(check.latency_p95_ms, "ms")),

@@ -78,18 +78,18 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "Candidate and champion": (
         "The candidate was just trained. The champion is the version that serves now, and that it would replace."
     ),
-    "Holdout": "Rows that were kept back: no training saw them, so they show how a model does on what it does not know.",
+    "Holdout": "Rows that were kept back: no training saw them, so they show how a model does on unknown ones.",
     "Interval": (
-        "Measured on other rows, the number would have come out a little differently. A 95% interval is made so that it "
-        "holds the true value in 95 of 100 such cases; more rows make it narrower."
+        "Measured on other rows, the number would have come out a little differently. A 95% interval is made so that "
+        "it holds the true value in 95 of 100 such cases; more rows make it narrower."
     ),
     "Pass, fail, undecided": (
         "A check passes when even the worse end of its bar keeps the limit, and fails when even the better end breaks "
         "it. Between the two the rows do not say, and a person decides."
     ),
     "Better by": (
-        "Both models were compared row by row. Above 0 the candidate is better, whichever way the metric points. A check "
-        "with a margin tolerates a loss up to that margin."
+        "Both models were compared row by row. Above 0 the candidate is better, whichever way the metric points. A "
+        "check with a margin tolerates a loss up to that margin."
     ),
     "Baseline": "The simplest prediction, such as the usual share. A model that does not beat it is of no use.",
 }
@@ -128,6 +128,18 @@ def number(value: float | None, *, sign: bool = False) -> str:
         return f"{value:{plus}.4f}"
     digits = 1 - math.floor(math.log10(size))
     return f"{value:{plus}.{digits}f}" if digits <= _MOST_DIGITS else f"below {10.0**-_MOST_DIGITS:.{_MOST_DIGITS}f}"
+
+
+def limit(value: float, *, sign: bool = False) -> str:
+    """A number that somebody set, with the digits that it has."""
+    text = f"{value or 0.0:{'+' if sign and value else ''},.7f}".rstrip("0").rstrip(".")
+    return text or "0"
+
+
+def rule(check: GateCheck) -> str:
+    """A check in words, its metric by the name that people know."""
+    text = check.rule.replace(check.metric, METRICS[check.metric].label, 1) if check.metric in METRICS else check.rule
+    return clean(text, longest=200)
 
 
 def interval(low: float | None, high: float | None, *, sign: bool = False) -> str:
