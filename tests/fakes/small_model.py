@@ -114,7 +114,7 @@ def judged(tools: Tools, evaluation: Evaluation, *rules: GateRule) -> GateDecisi
 
 def registered(tools: Tools, model: TrainedModel) -> ModelVersion:
     """The model's version after evaluation and gate."""
-    evaluation = evaluate(EvaluationJob(model=model), tools)
+    evaluation = evaluate(EvaluationJob(model=model, rehearse=False), tools)
     version = register(RegistrationJob(request=request(), decision=judged(tools, evaluation)), tools)
     assert version is not None
     return version

@@ -28,6 +28,11 @@ def tools(tools: Tools, tmp_path: Path) -> Tools:
     return with_project(tools, tmp_path / "project")
 
 
+def measuring(model: TrainedModel, **asked: Any) -> EvaluationJob:
+    """A job that leaves out the process of its own, which has tests of its own."""
+    return EvaluationJob.model_validate({"model": model, "rehearse": False, **asked})
+
+
 def artifacts(tools: Tools, model: TrainedModel) -> Path:
     assert isinstance(tools.tracking, LocalTracking)
     return tools.tracking.folder / "runs" / model.run_id / "artifacts"
@@ -52,7 +57,7 @@ def predictions(tools: Tools, evaluation: Evaluation, into: Path) -> pd.DataFram
 def test_a_first_candidate_is_measured_on_its_holdout_alone(tools: Tools, tmp_path: Path) -> None:
     model = trained(tools)
 
-    evaluation = evaluate(EvaluationJob(model=model), tools)
+    evaluation = evaluate(measuring(model), tools)
 
     table = predictions(tools, evaluation, tmp_path / "back")
     assert list(table.columns) == ["key", "truth", "time", "score:candidate"]
@@ -67,7 +72,7 @@ def test_the_champion_is_measured_on_the_same_rows(tools: Tools, tmp_path: Path)
     found = dataset(tools)
     released(tools, trained(tools, found, hyperparameters={"C": 0.0001}))
 
-    evaluation = evaluate(EvaluationJob(model=trained(tools, found)), tools)
+    evaluation = evaluate(measuring(trained(tools, found)), tools)
 
     table = predictions(tools, evaluation, tmp_path / "back")
     assert evaluation.champion is not None
@@ -82,13 +87,13 @@ def test_the_champion_is_measured_on_the_same_rows(tools: Tools, tmp_path: Path)
 
 
 def test_evaluating_again_finds_the_same(tools: Tools) -> None:
-    job = EvaluationJob(model=trained(tools), slices=("carrier",))
+    job = measuring(trained(tools), slices=("carrier",))
 
     assert evaluate(job, tools) == evaluate(job, tools)
 
 
 def test_each_value_of_a_slice_is_measured_with_its_rows(tools: Tools) -> None:
-    evaluation = evaluate(EvaluationJob(model=trained(tools), slices=("carrier",)), tools)
+    evaluation = evaluate(measuring(trained(tools), slices=("carrier",)), tools)
 
     found = {value: metrics["roc_auc"].rows for value, metrics in evaluation.slices["carrier"].items()}
     expected = rows().iloc[320:]["carrier"].fillna("(missing)").value_counts().to_dict()
@@ -99,7 +104,7 @@ def test_each_value_of_a_slice_is_measured_with_its_rows(tools: Tools) -> None:
 def test_numbers_and_predictions_lie_on_the_run(tools: Tools) -> None:
     model = trained(tools)
 
-    evaluation = evaluate(EvaluationJob(model=model, slices=("carrier",)), tools)
+    evaluation = evaluate(measuring(model, slices=("carrier",)), tools)
 
     logged = run_file(tools, model)["metrics"]
     assert logged["holdout_roc_auc"] == evaluation.metrics["roc_auc"].value
@@ -111,21 +116,21 @@ def test_numbers_and_predictions_lie_on_the_run(tools: Tools) -> None:
 
 def test_a_slice_by_a_column_that_is_not_there_names_those_that_are(tools: Tools) -> None:
     with pytest.raises(ColumnError, match=r"no column 'airport' to slice by.*carrier"):
-        evaluate(EvaluationJob(model=trained(tools), slices=("airport",)), tools)
+        evaluate(measuring(trained(tools), slices=("airport",)), tools)
 
 
 def test_a_slice_by_a_column_of_countless_values_is_refused(tools: Tools) -> None:
     model = trained(tools, dataset(tools, rows(1000)))
 
     with pytest.raises(ColumnError, match=r"'id' has 200 values in the holdout, and at most 100 are measured apart"):
-        evaluate(EvaluationJob(model=model, slices=("id",)), tools)
+        evaluate(measuring(model, slices=("id",)), tools)
 
 
 def test_a_holdout_of_one_class_has_no_area(tools: Tools) -> None:
     table = rows()
     table.loc[table.index >= 320, "late"] = True
 
-    evaluation = evaluate(EvaluationJob(model=trained(tools, dataset(tools, table))), tools)
+    evaluation = evaluate(measuring(trained(tools, dataset(tools, table))), tools)
 
     assert evaluation.metrics["roc_auc"].value is None
     assert judged(tools, evaluation).verdict is Verdict.FAIL
@@ -135,9 +140,20 @@ def test_a_regression_is_measured_in_the_targets_unit(tools: Tools) -> None:
     found = dataset(tools, rows().assign(late=lambda table: 3 * table["distance"] + 1))
     model = trained(tools, found, estimator="sklearn.linear_model.LinearRegression")
 
-    evaluation = evaluate(EvaluationJob(model=model, metrics=("mae", "rmse"), slices=("carrier",)), tools)
+    evaluation = evaluate(measuring(model, metrics=("mae", "rmse"), slices=("carrier",)), tools)
 
     assert evaluation.metrics["mae"].value == pytest.approx(0, abs=1e-9)
+
+
+def test_an_evaluation_tells_whether_the_package_would_serve(tools: Tools) -> None:
+    evaluation = evaluate(EvaluationJob(model=trained(tools)), tools)
+
+    decision = judged(tools, evaluation)
+
+    assert evaluation.serving is not None
+    assert evaluation.serving.verdict is Verdict.PASS, evaluation.serving.detail
+    assert decision.checks[-1].metric == "serving"
+    assert decision.verdict is Verdict.PASS
 
 
 # --- The champion ----------------------------------------------------------------------------------------------------
@@ -168,7 +184,7 @@ def test_a_champion_whose_bytes_were_changed_is_an_error_and_no_first_release(to
     (artifacts(tools, model) / "model" / model.digest[:12] / "MLmodel").write_text("flavors: {}")
 
     with pytest.raises(ChampionError, match="digest"):
-        evaluate(EvaluationJob(model=trained(tools, found, seed=8)), tools)
+        evaluate(measuring(trained(tools, found, seed=8)), tools)
 
 
 def test_a_champion_that_is_gone_is_an_error(tools: Tools) -> None:
@@ -196,9 +212,9 @@ def test_a_champion_is_fed_by_its_own_features(tools: Tools, tmp_path: Path) -> 
     (tools.project / "crew" / "wider.py").write_text(
         "def build(rows, weather):\n    return rows[['distance']].assign(twice=2 * rows['distance'])\n"
     )
-    before = evaluate(EvaluationJob(model=trained(tools, found)), tools)
+    before = evaluate(measuring(trained(tools, found)), tools)
 
-    evaluation = evaluate(EvaluationJob(model=trained(tools, found, features=OTHER_FEATURES)), tools)
+    evaluation = evaluate(measuring(trained(tools, found, features=OTHER_FEATURES)), tools)
 
     assert evaluation.champion is not None
     assert before.champion is not None
@@ -212,7 +228,7 @@ def test_a_champion_that_lacks_a_column_in_the_data_is_an_error(tools: Tools) ->
     newer = dataset(tools, rows().drop(columns=["carrier"]), uri="datasets/two")
 
     with pytest.raises(ChampionError, match=r"the champion cannot be scored.*carrier"):
-        evaluate(EvaluationJob(model=trained(tools, newer, features=OTHER_FEATURES)), tools)
+        evaluate(measuring(trained(tools, newer, features=OTHER_FEATURES)), tools)
 
 
 def test_a_candidate_whose_bytes_were_changed_is_not_loaded(tools: Tools) -> None:
@@ -236,7 +252,7 @@ def test_a_folder_that_is_no_package_is_refused(tools: Tools, tmp_path: Path) ->
 def test_the_verdict_is_noted_on_the_run_with_its_reasons(tools: Tools) -> None:
     model = trained(tools)
 
-    decision = judged(tools, evaluate(EvaluationJob(model=model), tools), GateRule(metric="roc_auc", at_least=0.99))
+    decision = judged(tools, evaluate(measuring(model), tools), GateRule(metric="roc_auc", at_least=0.99))
 
     assert decision.verdict is Verdict.FAIL
     assert run_file(tools, model)["tags"]["ml_lifecycle.gate"] == "fail"
@@ -249,7 +265,7 @@ def test_the_verdict_is_noted_on_the_run_with_its_reasons(tools: Tools) -> None:
 
 def test_a_failed_candidate_is_not_registered_and_keeps_its_run(tools: Tools) -> None:
     model = trained(tools)
-    decision = judged(tools, evaluate(EvaluationJob(model=model), tools), GateRule(metric="roc_auc", at_least=0.99))
+    decision = judged(tools, evaluate(measuring(model), tools), GateRule(metric="roc_auc", at_least=0.99))
 
     assert register(RegistrationJob(request=request(), decision=decision), tools) is None
 
@@ -258,7 +274,7 @@ def test_a_failed_candidate_is_not_registered_and_keeps_its_run(tools: Tools) ->
 
 
 def test_an_inconclusive_candidate_is_registered_for_a_human_to_judge(tools: Tools) -> None:
-    evaluation = evaluate(EvaluationJob(model=trained(tools)), tools)
+    evaluation = evaluate(measuring(trained(tools)), tools)
 
     version = register(RegistrationJob(request=request(), decision=judged(tools, evaluation, VERSUS)), tools)
 
@@ -304,7 +320,7 @@ def test_a_version_of_the_same_key_and_other_bytes_is_refused(tools: Tools) -> N
 
 def test_the_description_cannot_be_broken_by_a_value_of_the_data(tools: Tools) -> None:
     table = rows().assign(carrier="<img src=x onerror=alert(1)> | x")
-    evaluation = evaluate(EvaluationJob(model=trained(tools, dataset(tools, table)), slices=("carrier",)), tools)
+    evaluation = evaluate(measuring(trained(tools, dataset(tools, table)), slices=("carrier",)), tools)
     decision = judged(tools, evaluation, GateRule(metric="roc_auc", each="carrier", at_least=0.5))
 
     text = describe(RegistrationJob(request=request(reason="<script>"), decision=decision))
@@ -320,4 +336,4 @@ def test_a_dataset_needs_its_target_to_be_judged(tools: Tools) -> None:
     )
 
     with pytest.raises(ColumnError, match="target"):
-        evaluate(EvaluationJob(model=blind), tools)
+        evaluate(measuring(blind), tools)

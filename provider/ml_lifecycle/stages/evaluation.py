@@ -37,6 +37,7 @@ from ml_lifecycle.core.errors import DigestMismatchError
 from ml_lifecycle.core.evaluation import OPERATIONAL, RATES, decide
 from ml_lifecycle.stages.champion import Champion
 from ml_lifecycle.stages.contenders import Comparison, Scored, score_holdout
+from ml_lifecycle.stages.rehearsal import rehearse
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.training import TAG
 
@@ -52,6 +53,8 @@ class EvaluationJob(Contract):
     """Versions that a rule compares with."""
     baseline: bool = False
     """Whether a rule compares with the baseline."""
+    rehearse: bool = True
+    """Whether the package is loaded in a process of its own, as a server would load it."""
 
 
 class GateJob(Contract):
@@ -100,6 +103,7 @@ def evaluate(job: EvaluationJob, tools: Tools) -> Evaluation:
         classes=scored.rows.classes,
         spec=job.spec,
         holdout=scored.holdout,
+        serving=rehearse(job.model, tools) if job.rehearse else None,
         others=measured.others,
     )
     _log_metrics(evaluation, tools)

@@ -25,7 +25,8 @@ from ml_lifecycle.backends.callables import callable_digest, load_callable
 from ml_lifecycle.backends.files import digest_of_folder, read_parquet
 from ml_lifecycle.backends.git import git
 from ml_lifecycle.backends.models.base import PackageInfo
-from ml_lifecycle.backends.models.inputs import CATEGORY, NUMBER, TWO_CLASSES, prepare
+from ml_lifecycle.backends.models.golden import golden_rows, write_golden
+from ml_lifecycle.backends.models.inputs import CATEGORY, NUMBER, TWO_CLASSES, predict, prepare
 from ml_lifecycle.backends.models.skops import SkopsFormat
 from ml_lifecycle.backends.tracking.base import Run
 from ml_lifecycle.core.contracts import (
@@ -394,6 +395,7 @@ def _cpu_name() -> str:
 def _write_package(folder: Path, plan: _Plan, tools: Tools) -> int:
     """Fit on the training rows alone and write the package; returns their number."""
     estimator = _estimator(plan, tools)
+    _check_answers(estimator, plan)
     inputs = build_inputs(plan.dataset, plan.job.features, tools)
     held = split(inputs.rows, plan.dataset.columns, plan.job.holdout)
     kinds = _kinds(inputs.features, where=plan.job.features or plan.dataset.uri)
@@ -419,6 +421,8 @@ def _write_package(folder: Path, plan: _Plan, tools: Tools) -> int:
     )
     packer = SkopsFormat()
     packer.save(pipeline, folder, info, example=table.head(_EXAMPLE_ROWS))
+    golden = golden_rows(table, kinds)
+    write_golden(folder, golden, predict(pipeline, info, golden))
     # What cannot be loaded again must not become a candidate.
     packer.load(folder, allowed_types=tools.trusted_types)
     return len(table)
@@ -444,6 +448,16 @@ def _estimator(plan: _Plan, tools: Tools) -> Any:
             where=plan.job.estimator,
             way_out="name an estimator that needs no other estimator",
         ) from error
+
+
+def _check_answers(estimator: Any, plan: _Plan) -> None:
+    """Refuse a classifier that tells labels and no probabilities, which is all that others could compare."""
+    if _is_classifier(estimator) and not hasattr(estimator, "predict_proba"):
+        raise TrainingError(
+            f"{type(estimator).__name__} predicts no probabilities with these hyperparameters",
+            where=plan.job.estimator,
+            way_out="choose ones that give it predict_proba, such as loss: log_loss, or another classifier",
+        )
 
 
 def _estimator_class(path: str, allowed: tuple[str, ...]) -> Any:

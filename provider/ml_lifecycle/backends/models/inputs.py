@@ -48,7 +48,9 @@ def prepare(features: pd.DataFrame, inputs: dict[str, str], *, where: str) -> pd
     for name, kind in inputs.items():
         column = features[name]
         if kind == CATEGORY:
-            columns[name] = column.astype(object).where(column.notna(), np.nan).map(str, na_action="ignore")
+            texts = column.astype(object).where(column.notna(), np.nan).map(str, na_action="ignore")
+            # Where every value is missing, such as in a request with one row, map() makes numbers of them.
+            columns[name] = texts.astype(object)
             continue
         try:
             columns[name] = column.astype("float64")
