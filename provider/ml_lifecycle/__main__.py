@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ml_lifecycle import __version__
-from ml_lifecycle.commands import audit, decide, doctor, keygen, ledger, owners, status, verify
+from ml_lifecycle.commands import audit, decide, doctor, keygen, ledger, owners, predictions, status, verify
 from ml_lifecycle.commands.output import (
     BAD_INPUT,
     CRASHED,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
         DatasetRef,
         DropRule,
         GateRule,
-        Metric,
         RunRequest,
         Scalar,
         Source,
@@ -156,23 +155,28 @@ def _add_training_commands(commands: Any) -> None:
 
 def _add_model_commands(commands: Any) -> None:
     evaluate = _command(commands, "evaluate", _evaluate, "measure a trained model on the rows that it never saw")
-    evaluate.add_argument("--model", required=True, metavar="JSON", help="what train --json printed; - for stdin")
-    evaluate.add_argument(
-        "--metrics", default="roc_auc,log_loss,brier", help="separated by commas (default: roc_auc,log_loss,brier)"
-    )
+    what = evaluate.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model", metavar="JSON", help="what train --json printed; - for stdin")
+    what.add_argument("--predictions", type=Path, metavar="FILE", help="parquet or csv: key, label, score")
+    evaluate.add_argument("--metrics", default="", help="separated by commas (default: those usual for the task)")
     evaluate.add_argument("--slices", default="", help="columns to measure by, separated by commas")
-    _project(evaluate)
-    _workspace(evaluate)
-    gate = _command(commands, "gate", _gate, "judge an evaluation by rules")
-    gate.add_argument("--evaluation", required=True, metavar="JSON", help="what evaluate --json printed; - for stdin")
+    evaluate.add_argument("--rules", type=Path, metavar="YAML", help="rules or pipeline: what is measured, and how")
+    _prediction_files(evaluate)
+    gate = _command(commands, "gate", _gate, "judge an evaluation, or files of predictions, by rules")
+    what = gate.add_mutually_exclusive_group(required=True)
+    what.add_argument("--candidate", type=Path, metavar="FILE", help="parquet or csv: key, label, score")
+    what.add_argument("--evaluation", metavar="JSON", help="what evaluate --model --json printed; - for stdin")
+    gate.add_argument("--rules", type=Path, metavar="YAML", help="rules file, or a whole pipeline file")
     gate.add_argument(
         "--rule",
         action="append",
-        required=True,
+        default=[],
         metavar="RULE",
         help="such as 'roc_auc>=0.6', 'log_loss<=0.5' or 'roc_auc>=0.55 by origin'; may be repeated",
     )
-    _workspace(gate)
+    gate.add_argument("--judged", type=int, default=1, metavar="N", help="candidates that these rows judged, with this")
+    gate.add_argument("--first-release", action="store_true", help="there is no champion to compare with")
+    _prediction_files(gate)
     score = _command(commands, "score", _score, "score a file by a trained model")
     score.add_argument("--model", required=True, metavar="JSON", help="what train --json printed; - for stdin")
     _data(score)
@@ -187,6 +191,15 @@ def _add_model_commands(commands: Any) -> None:
     drift.add_argument("--share", type=float, default=0.3, help="share of columns that is drift (default: 0.3)")
     drift.add_argument("--report", type=Path, metavar="HTML", help="write a page for people here")
     _json(drift)
+
+
+def _prediction_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--champion", type=Path, metavar="FILE", help="the champion's predictions of the same rows")
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="a simple prediction of the same rows")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report for people here")
+    _project(parser)
+    _workspace(parser)
+    predictions.add_columns(parser)
 
 
 def _command(
@@ -310,30 +323,41 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from ml_lifecycle.core.contracts import TrainedModel
     from ml_lifecycle.stages.evaluation import EvaluationJob, evaluate
-    from ml_lifecycle.stages.runner import run
+    from ml_lifecycle.stages.runner import extras_named, run
 
+    metrics, slices = _names(options.metrics), _names(options.slices)
+    if options.predictions is not None:
+        with extras_named():
+            predictions.evaluate(options, metrics, slices)
+        return DONE
+    _refuse_idle(options, "--model", "rules", "champion", "baseline", "html")
     model = _handed(options.model, TrainedModel, "train")
-    job = EvaluationJob(model=model, metrics=_names(options.metrics), slices=_names(options.slices))
+    job = EvaluationJob(model=model, slices=slices, **({"metrics": metrics} if metrics else {}))
     evaluation = run(evaluate, job, _tools(options, options.project), model=model.name)
-    lines = [_measured(name, metric) for name, metric in evaluation.metrics.items()]
-    for column, values in evaluation.slices.items():
-        for value, metrics in values.items():
-            lines += [_measured(f"{name} for {column}={value}", metric) for name, metric in metrics.items()]
-    _print_result(options, evaluation, "\n".join(lines))
+    _print_result(options, evaluation, "\n".join(predictions.measured(evaluation)))
     return DONE
 
 
 def _gate(options: argparse.Namespace) -> int:
     from ml_lifecycle.core.contracts import Evaluation
     from ml_lifecycle.stages.evaluation import GateJob, gate
-    from ml_lifecycle.stages.runner import run
+    from ml_lifecycle.stages.runner import extras_named, run
 
     rules = tuple(_rule(text) for text in options.rule)
+    if options.rules is None and not rules:
+        raise RequestError("no rule is given", way_out="name a file by --rules, or write --rule 'roc_auc>=0.6'")
+    if options.candidate is not None:
+        with extras_named():
+            return _code(predictions.gate(options, rules).verdict.value)
+    _refuse_idle(options, "--evaluation", "champion", "baseline", "html")
+    if options.rules is not None:
+        from ml_lifecycle.pipeline.rules import read_rules
+
+        rules = (*read_rules(options.rules).gate, *rules)
     evaluation = _handed(options.evaluation, Evaluation, "evaluate")
-    tools = _tools(options, Path())
+    tools = _tools(options, options.project)
     decision = run(gate, GateJob(evaluation=evaluation, rules=rules), tools, model=evaluation.model.name)
-    checks = [f"  {one.verdict.value}: {one.rule} {one.detail}".rstrip() for one in decision.checks]
-    _print_result(options, decision, "\n".join([decision.verdict.value, *checks]))
+    _print_result(options, decision, "\n".join(predictions.told(decision, rows=0)))
     return _code(decision.verdict.value)
 
 
@@ -537,6 +561,12 @@ def _rule(text: str) -> GateRule:
     return _checked(GateRule, {"metric": found[1], comparison: found[3], "each": found[4]}, f"--rule {text!r}")
 
 
+def _refuse_idle(options: argparse.Namespace, beside: str, *names: str) -> None:
+    idle = [f"--{name}" for name in names if getattr(options, name) is not None]
+    if idle:
+        raise RequestError(f"{', '.join(idle)} means nothing beside {beside}", way_out="hand in files of predictions")
+
+
 def _pairs(texts: Sequence[str], option: str, read: Callable[[str], Any]) -> dict[str, Any]:
     pairs = {}
     for text in texts:
@@ -572,11 +602,6 @@ def _print_result(options: argparse.Namespace, result: Contract, text: str) -> N
         print_json(result.to_xcom())
     else:
         print(text)
-
-
-def _measured(name: str, metric: Metric) -> str:
-    value = "not measurable" if metric.value is None else f"{metric.value:.4f}"
-    return f"{name}: {value} ({metric.rows} rows)"
 
 
 def _code(verdict: str) -> int:

@@ -5,7 +5,8 @@ A job holds no secret; the tools may.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -82,16 +83,26 @@ def run(stage: Callable[[Job, Tools], Result], job: Job, tools: Tools, *, model:
     :raises MissingLibraryError: the stage needs an extra that is not installed here.
     """
     verify(job, tools, model=model)
-    try:
+    with extras_named():
         result = stage(job, tools)
+    if isinstance(result, Evidence):
+        record(stage.__name__, result, tools, model=model)
+    return result
+
+
+@contextmanager
+def extras_named() -> Iterator[None]:
+    """Say which extra brings a library that is not installed here.
+
+    :raises MissingLibraryError: one of them is needed.
+    """
+    try:
+        yield
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if library not in EXTRAS:
             raise
         raise MissingLibraryError(library, EXTRAS[library]) from None
-    if isinstance(result, Evidence):
-        record(stage.__name__, result, tools, model=model)
-    return result
 
 
 def record(stage: str, result: Evidence, tools: Tools, *, model: str) -> str:
