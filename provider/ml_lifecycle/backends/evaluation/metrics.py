@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
+from ml_lifecycle.backends.evaluation.auc import Area, macro_roc_area, precision_area, roc_area
 from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows, Task
-from ml_lifecycle.backends.models import metrics as arrays
+from ml_lifecycle.backends.evaluation.sums import SHARES, SUMS, Scored, as_sums, equal_bins, stated_and_true, total
 from ml_lifecycle.core.contracts import MeasurementSpec
 from ml_lifecycle.core.errors import UnknownBackendError
-from ml_lifecycle.core.evaluation import METRICS
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
-roc_curve = arrays.roc_curve
+    Numbers = NDArray[np.float64]
+
+OwnMetrics = Mapping[str, Callable[..., Any]]
+"""The team's own metrics by name: functions of truth and score, and of ``weight`` where they take it."""
+NO_OWN: Final[OwnMetrics] = {}
+PLAIN: Final = MeasurementSpec()
+_AREAS: Final[Mapping[str, tuple[str, ...]]] = {
+    "binary": ("roc_auc", "average_precision"),
+    "multiclass": ("roc_auc",),
+    "regression": (),
+}
+_LONGEST_REASON: Final = 200
 
 
 def check_metric(name: str, task: Task) -> None:
-    """Refuse a metric that is unknown, or that does not fit the task.
+    """Refuse a metric that is unknown, or that does not fit the task; of one's own, nothing is known beforehand.
 
     :raises UnknownBackendError: no metric of this task is called so.
     """
-    if ":" not in name and name not in METRICS:
-        raise UnknownBackendError(f"{task} metric", name, METRICS)
+    known = (*_AREAS[task], *SHARES[task], *SUMS[task])
+    if ":" not in name and name not in known:
+        raise UnknownBackendError(f"{task} metric", name, known)
 
 
 def measure(
@@ -32,27 +48,160 @@ def measure(
     rows: ScoredRows,
     contender: str = CANDIDATE,
     *,
-    spec: MeasurementSpec = MeasurementSpec(),  # noqa: B008  # frozen
-    own: Mapping[str, Callable[..., Any]] = {},  # noqa: B006  # never written to
+    spec: MeasurementSpec = PLAIN,
+    own: OwnMetrics = NO_OWN,
 ) -> float | None:
-    """The metric's value, or ``None`` where it is undefined."""
-    if contender not in rows.scores:
-        return None
-    if name in own:
-        return float(own[name](rows.truth, rows.scores[contender]))
-    return arrays.measure(name, rows.truth, rows.scores[contender])
+    """The metric's value, or ``None`` where it is undefined: no rows, a missing score, an area on one class.
+
+    :raises UnknownBackendError: no metric of this task is called so.
+    """
+    check_metric(name, rows.task)
+    part = Part(rows, spec)
+    return part.own_value(own[name], contender)[0] if name in own else part.value(name, contender)
+
+
+def roc_curve(target: ArrayLike, score: ArrayLike) -> tuple[Numbers, Numbers]:
+    """False and true positive rates, from (0, 0) to (1, 1), one point per distinct score."""
+    import numpy as np
+
+    truth, found = np.asarray(target, dtype="float64"), np.asarray(score, dtype="float64")
+    order = np.argsort(-found, kind="stable")
+    truth, found = truth[order], found[order]
+    last = np.append(np.nonzero(np.diff(found))[0], len(found) - 1)
+    hits, misses = np.cumsum(truth)[last], np.cumsum(1 - truth)[last]
+    return np.append(0.0, misses / misses[-1]), np.append(0.0, hits / hits[-1])
 
 
 def calibration_curve(
     rows: ScoredRows, contender: str = CANDIDATE, *, bins: int = 10
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean score, share that came true, and rows, of bins of equal weight from the lowest scores to the highest."""
+) -> tuple[Numbers, Numbers, Numbers]:
+    """Mean stated probability, share that came true, and weight, of bins of equal weight from the lowest on.
+
+    Of several classes, of the most probable one. Rows of one score share a bin, so that there may be fewer bins.
+    """
     import numpy as np
 
-    score = rows.scores[contender]
-    parts = [part for part in np.array_split(np.argsort(score, kind="stable"), bins) if len(part)]
-    return (
-        np.array([score[part].mean() for part in parts]),
-        np.array([rows.truth[part].mean() for part in parts]),
-        np.array([float(len(part)) for part in parts]),
-    )
+    scored = Part(rows, PLAIN).scored(contender)
+    stated, came_true = stated_and_true(scored)
+    place = equal_bins(stated, scored.weights, bins)
+    weight: Numbers = np.bincount(place, weights=scored.weights, minlength=bins)
+    filled = weight > 0
+    said = np.bincount(place, weights=scored.weights * stated, minlength=bins)[filled] / weight[filled]
+    true = np.bincount(place, weights=scored.weights * came_true, minlength=bins)[filled] / weight[filled]
+    return said, true, weight[filled]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows that are measured together, with what several metrics ask of them worked out once."""
+
+    rows: ScoredRows
+    spec: MeasurementSpec
+
+    def value(self, name: str, contender: str) -> float | None:
+        """The metric's value; ``None`` where it is undefined."""
+        if self.unusable(contender):
+            return None
+        if (area := self.area(name, contender)) is not None:
+            return area.value
+        if name in _AREAS[self.rows.task]:
+            return None
+        scored = self.scored(contender)
+        shares = SHARES[self.rows.task]
+        if name in shares:
+            return finite(total(as_sums(shares[name](scored), scored.weights)))
+        return finite(total(SUMS[self.rows.task][name](scored)))
+
+    def scored(self, contender: str) -> Scored:
+        """What one contender says, as the definitions take it."""
+        rows = self.rows
+        return Scored(rows.truth, rows.scores[contender], rows.weight, rows.classes, self.spec)
+
+    def area(self, name: str, contender: str) -> Area | None:
+        """The area under a curve; ``None`` for other metrics, and where it is undefined."""
+        rows = self.rows
+        score = rows.scores[contender]
+        if name not in _AREAS[rows.task]:
+            return None
+        if rows.task == "multiclass":
+            return macro_roc_area(rows.truth.astype("int64"), score, rows.weight)
+        area = roc_area if name == "roc_auc" else precision_area
+        return area(rows.truth == 1, score, rows.weight)
+
+    def own_value(
+        self, metric: Callable[..., Any], contender: str, kept: NDArray[np.bool_] | None = None
+    ) -> tuple[float | None, str]:
+        """What a function of the team's own says of these rows, or ``None`` with the reason."""
+        if reason := self.unusable(contender):
+            return None, reason
+        rows = self.rows
+        inside = slice(None) if kept is None else kept
+        weight = {"weight": self.scored(contender).weights[inside]} if _takes_weight(metric) else {}
+        try:
+            found = float(metric(rows.truth[inside], rows.scores[contender][inside], **weight))
+        except Exception as error:  # noqa: BLE001  # whatever the team's function raises is its answer
+            return None, f"it raised {type(error).__name__}: {str(error)[:_LONGEST_REASON]}"
+        return (found, "") if math.isfinite(found) else (None, f"it returned {found}")
+
+    def unusable(self, contender: str) -> str:
+        """Why nothing can be measured of a contender; empty where something can."""
+        if contender not in self.rows.scores:
+            who = contender if not contender.isdigit() else f"version {contender}"
+            return f"{who} has no predictions on these rows"
+        return self._flaw or self._score_flaw(contender)
+
+    @cached_property
+    def _flaw(self) -> str:
+        import numpy as np
+
+        rows = self.rows
+        if len(rows) == 0:
+            return "there are no rows"
+        if gaps := int((~np.isfinite(rows.truth)).sum()):
+            return f"the truth is missing or not finite in {gaps:,} rows"
+        if rows.task != "regression" and not _are_places(rows.truth, max(2, len(rows.classes))):
+            return "the truth holds something else than the classes"
+        if rows.weight is not None and not _are_weights(rows.weight):
+            return "the weights are not all finite, 0 or more, and above 0 somewhere"
+        return ""
+
+    @cached_property
+    def _score_flaws(self) -> dict[str, str]:
+        return {}
+
+    def _score_flaw(self, contender: str) -> str:
+        import numpy as np
+
+        if contender not in self._score_flaws:
+            score, rows = self.rows.scores[contender], self.rows
+            shape = (len(rows),) if rows.task != "multiclass" else (len(rows), len(rows.classes))
+            flaw = ""
+            if score.shape != shape:
+                flaw = f"the scores of {contender} have another shape than the rows"
+            elif gaps := int((~np.isfinite(score)).sum()):
+                flaw = f"the scores of {contender} are missing or not finite in {gaps:,} places"
+            self._score_flaws[contender] = flaw
+        return self._score_flaws[contender]
+
+
+def finite(value: float) -> float | None:
+    """A number, or ``None`` for what is none."""
+    return value if math.isfinite(value) else None
+
+
+def _are_places(truth: Numbers, classes: int) -> bool:
+    return bool(((truth >= 0) & (truth < classes) & (truth % 1 == 0)).all())
+
+
+def _are_weights(weight: Numbers) -> bool:
+    import numpy as np
+
+    return bool(np.isfinite(weight).all() and (weight >= 0).all() and weight.sum() > 0)
+
+
+def _takes_weight(metric: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(metric).parameters
+    except (TypeError, ValueError):
+        return False
+    return "weight" in parameters
