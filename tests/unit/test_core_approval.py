@@ -39,6 +39,7 @@ from ml_lifecycle.core.contracts import (
     Evaluation,
     GateCheck,
     GateDecision,
+    HoldoutFacts,
     HoldoutSpec,
     Metric,
     TrainedModel,
@@ -403,12 +404,39 @@ def test_a_first_release_says_so() -> None:
 def test_slices_are_shown_by_the_metric_that_the_gate_looks_at_first() -> None:
     both = {"brier": Metric(value=0.2, rows=50), "roc_auc": Metric(value=0.7, rows=50)}
     evaluation = judged().evaluation.model_copy(update={"metrics": both, "slices": {"origin": {"JFK": both}}})
-    check = GateCheck(rule="roc_auc at least 0.6", verdict=Verdict.PASS, observed=0.7)
+    check = GateCheck(rule="roc_auc at least 0.6", verdict=Verdict.PASS, observed=0.7, metric="roc_auc")
 
     text = told(gate=judged().model_copy(update={"evaluation": evaluation, "checks": (check,)}))
 
     assert "| origin | roc_auc | Rows |" in text
     assert "| JFK | 0.7000 | 50 |" in text
+
+
+def test_it_says_how_often_the_holdout_was_used_and_what_looks_like_leakage() -> None:
+    sign = "'arr_delay' tells the target almost alone | <b>"
+    holdout = HoldoutFacts(fingerprint="f" * 64, rows=200, training_rows=800, warnings=(sign,))
+    evaluation = judged().evaluation.model_copy(update={"holdout": holdout})
+
+    text = told(gate=judged().model_copy(update={"evaluation": evaluation, "judged": 14}))
+
+    assert "This holdout has judged 14 candidates, this one included" in text
+    assert "**Look at this before you decide:** 'arr_delay' tells the target almost alone \\| &lt;b&gt;" in text
+
+
+def test_a_holdout_of_its_own_is_not_worth_a_word() -> None:
+    text = told()
+
+    assert "holdout has judged" not in text
+    assert "Look at this" not in text
+
+
+def test_the_interval_of_a_difference_is_the_one_that_was_measured() -> None:
+    found = Difference(estimate=0.02, standard_error=0.01, rows=200, low=0.001, high=0.037, method="BCa bootstrap")
+    champion = ChampionResult(version=1, digest="a" * 64, metrics={}, differences={"roc_auc": found})
+
+    text = told(gate=judged(champion=champion))
+
+    assert "+0.0200 | +0.0010 to +0.0370" in text
 
 
 def test_a_commit_is_shown_by_its_first_digits() -> None:

@@ -26,7 +26,7 @@ from ml_lifecycle.core.contracts import (
     Verdict,
     Vote,
 )
-from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER
+from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER, chief_metric
 
 Required = Literal["always", "on_inconclusive", "never"]
 
@@ -310,7 +310,7 @@ def body(briefing: Briefing) -> str:
         evaluation = briefing.gate.evaluation
         if why := not_compared(evaluation, briefing.champion):
             parts.insert(1, f"**It was {why}.**")
-        parts += [_checks(briefing.gate.checks), _metrics(evaluation), _slices(briefing.gate)]
+        parts += [_checks(briefing.gate.checks), _holdout(briefing.gate), _metrics(evaluation), _slices(briefing.gate)]
     parts += [briefing.data_checks and f"### Data checks\n\n{briefing.data_checks}", links(briefing.links)]
     parts.append(form_mark(briefing.ask_id))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -469,6 +469,22 @@ def _checks(checks: Sequence[GateCheck]) -> str:
     return table("Gate", ("Check", "Verdict", "Observed", "Bounds", "Detail"), rows) + more
 
 
+def _holdout(gate: GateDecision) -> str:
+    """What to know about the rows that judged: how often they were used, and signs of leakage."""
+    holdout, judged = gate.evaluation.holdout, gate.judged
+    lines = (
+        [f"**Look at this before you decide:** {cell(sign, longest=_LONGEST_REASON)}" for sign in holdout.warnings]
+        if holdout
+        else []
+    )
+    if judged > 1:
+        lines.append(
+            f"This holdout has judged {judged} candidates, this one included: the more are tried on the same rows, the "
+            "likelier one looks good by luck, so a pass needs more certainty than the rules ask for."
+        )
+    return "\n\n".join(lines)
+
+
 def _metrics(evaluation: Evaluation) -> str:
     champion = evaluation.champion
     if champion is None:
@@ -491,6 +507,8 @@ def _metrics(evaluation: Evaluation) -> str:
 def _difference(difference: Difference | None) -> tuple[str, str]:
     if difference is None or difference.estimate is None:
         return NOTHING, NOTHING
+    if difference.low is not None and difference.high is not None:
+        return f"{difference.estimate:+.4f}", f"{difference.low:+.4f} to {difference.high:+.4f}"
     if difference.standard_error is None:
         return f"{difference.estimate:+.4f}", NOTHING
     reach = _Z_95 * difference.standard_error
@@ -498,20 +516,13 @@ def _difference(difference: Difference | None) -> tuple[str, str]:
 
 
 def _slices(gate: GateDecision) -> str:
-    name = _judged_metric(gate)
+    name = chief_metric(gate)
     if name is None:
         return ""
     parts = [
         _slice(column, name, values, gate.evaluation.champion) for column, values in gate.evaluation.slices.items()
     ]
     return "\n\n".join(part for part in parts if part)
-
-
-def _judged_metric(gate: GateDecision) -> str | None:
-    """The metric that the gate looks at first, else any."""
-    judged = (check.rule.split(" ", 1)[0] for check in gate.checks)
-    metrics = gate.evaluation.metrics
-    return next((name for name in (*judged, *metrics) if name in metrics), None)
 
 
 def _slice(column: str, name: str, values: Mapping[str, Mapping[str, Metric]], champion: ChampionResult | None) -> str:

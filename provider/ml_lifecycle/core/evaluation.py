@@ -308,6 +308,12 @@ def _check(
     )
 
 
+def chief_metric(decision: GateDecision) -> str | None:
+    """The measured metric that the gate looks at first, else any; ``None`` where nothing was measured."""
+    metrics = decision.evaluation.metrics
+    return next((name for name in (*(check.metric for check in decision.checks), *metrics) if name in metrics), None)
+
+
 def in_words(rule: GateRule, place: str = "") -> str:
     """A rule as a person says it, such as ``roc_auc at least 0.6 for origin=JFK``."""
     limits = list(_limits(rule))

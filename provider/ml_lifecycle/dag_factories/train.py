@@ -82,6 +82,12 @@ def train_dag(pipeline: Pipeline) -> DAG:
             model=model,
             evaluation=evaluation,
             rules=[plain(rule) for rule in pipeline.evaluation.gate],
+            purpose={
+                "description": pipeline.description,
+                "owner": pipeline.owner,
+                "contact": pipeline.contact,
+                "risk": pipeline.risk,
+            },
         ).output
         RegisterModelOperator(task_id="register", model=model, request=request, decision=decision, validation=validated)
     return dag

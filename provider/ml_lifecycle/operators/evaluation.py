@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from ml_lifecycle.hooks.tasks import Handed
-from ml_lifecycle.links import MlflowRunLink, MlflowVersionLink, remember_run, remember_version
+from ml_lifecycle.links import MlflowRunLink, MlflowVersionLink, ReportLink, remember_run, remember_version
 from ml_lifecycle.operators.assets import announce, candidate_asset
 from ml_lifecycle.operators.base import LifecycleOperator
 
@@ -75,23 +75,32 @@ class EvaluationGateOperator(LifecycleOperator):
 
     :param evaluation: What :class:`EvaluateModelOperator` returned.
     :param rules: ``[{"metric": "roc_auc", "at_least": 0.6}, ...]``; without any, every model is inconclusive.
+    :param purpose: What the model is for, for its report and card: ``{"description": "...", "owner": "...", ...}``.
     """
 
     template_fields: Sequence[str] = (*LifecycleOperator.template_fields, "evaluation")
-    operator_extra_links = (MlflowRunLink(),)
+    operator_extra_links = (ReportLink(), MlflowRunLink())
 
-    def __init__(self, *, evaluation: Handed, rules: Sequence[Mapping[str, Any]] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        evaluation: Handed,
+        rules: Sequence[Mapping[str, Any]] = (),
+        purpose: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.evaluation = evaluation
         self.rules = rules
+        self.purpose = purpose
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:  # noqa: ARG002  # each step gets both
         """The judgement, as plain JSON."""
         from ml_lifecycle.stages import evaluation
 
-        decision = self.conclude(
-            evaluation.gate, self.job(evaluation.GateJob, evaluation=self.evaluation, rules=self.rules), tools
-        )
+        job = self.job(evaluation.GateJob, evaluation=self.evaluation, rules=self.rules, purpose=self.purpose or {})
+        decision = self.conclude(evaluation.gate, job, tools)
+        self.report_uri = decision.report_uri
         for check in decision.checks:
             self.log.info("%s: %s (observed %s) %s", check.verdict.value, check.rule, check.observed, check.detail)
         remember_run(self, decision.evaluation.model.run_id, tools)

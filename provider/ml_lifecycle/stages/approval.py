@@ -390,7 +390,7 @@ def _briefing(
         gate=gate,
         verdict=version.gate_verdict,
         data_checks=_data_checks(version, tools),
-        links=_links(version, tools),
+        links=_links(version, tools, gate=gate),
         reason=version.reason,
         **told_of_any(asked, job.author, tools),
     )
@@ -447,9 +447,10 @@ def _data_checks(version: ModelVersion, tools: Tools) -> str:
     return f"{met} of {report.expectations} expectations met ({report.verdict.value}).{unmet}{aside}"
 
 
-def _links(version: ModelVersion, tools: Tools) -> dict[str, str]:
+def _links(version: ModelVersion, tools: Tools, *, gate: GateDecision | None) -> dict[str, str]:
     report = _report_of(version, tools)
     return {
+        "Evaluation report": tools.report_url(gate.report_uri) if gate is not None else "",
         "MLflow run: parameters, metrics, evaluation": _address(lambda: tools.tracking.get_run(version.run_id)),
         "MLflow version": _address(lambda: tools.registry.version(version.name, version.version)),
         "Data report": tools.report_url(report.report_uri) if report is not None else "",

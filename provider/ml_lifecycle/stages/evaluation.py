@@ -27,6 +27,7 @@ from ml_lifecycle.core.contracts import (
     GateRule,
     MeasurementSpec,
     Metric,
+    ModelPurpose,
     ModelVersion,
     RunRequest,
     TrainedModel,
@@ -38,6 +39,7 @@ from ml_lifecycle.core.evaluation import OPERATIONAL, RATES, decide
 from ml_lifecycle.stages.champion import Champion
 from ml_lifecycle.stages.contenders import Comparison, Scored, score_holdout
 from ml_lifecycle.stages.rehearsal import rehearse
+from ml_lifecycle.stages.report import publish
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.training import TAG
 
@@ -62,6 +64,8 @@ class GateJob(Contract):
 
     evaluation: Evaluation
     rules: tuple[GateRule, ...]
+    purpose: ModelPurpose = ModelPurpose()
+    """What the model card says about the model's use."""
 
 
 class RegistrationJob(Contract):
@@ -233,8 +237,9 @@ def gate(job: GateJob, tools: Tools) -> GateDecision:
     own = own_metrics((rule.metric for rule in job.rules), tools)
     measured = measure_rules(job.rules, job.evaluation, rows, judged=judged, own=own)
     decision = decide(job.rules, job.evaluation, measured, judged=judged)
+    report_uri, card_uri = publish(decision, rows, tools, purpose=job.purpose)
     _note(job, decision, tools)
-    return decision
+    return decision.model_copy(update={"report_uri": report_uri, "card_uri": card_uri})
 
 
 def read_predictions(evaluation: Evaluation, tools: Tools) -> ScoredRows:

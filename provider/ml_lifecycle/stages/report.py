@@ -7,7 +7,7 @@ from typing import Final
 
 from ml_lifecycle.backends.evaluation.rows import CANDIDATE, CHAMPION, ScoredRows
 from ml_lifecycle.backends.reports.report import EvaluationReport, make_report
-from ml_lifecycle.core.contracts import GateDecision, ModelPurpose
+from ml_lifecycle.core.contracts import GateDecision, ModelPurpose, digest_of
 from ml_lifecycle.stages.runner import Tools
 
 PAGE: Final = "index.html"
@@ -17,18 +17,22 @@ _DIGITS = 12
 
 
 def publish(
-    decision: GateDecision, rows: ScoredRows, tools: Tools, *, purpose: ModelPurpose | None = None
+    decision: GateDecision,
+    rows: ScoredRows,
+    tools: Tools,
+    *,
+    purpose: ModelPurpose = ModelPurpose(),  # noqa: B008  # frozen
 ) -> tuple[str, str]:
     """Publish the evaluation report below the data root, and the same files on the candidate's run.
 
-    The same judgement is published once, below a name that comes from it.
+    The same judgement is published once, below a name that comes from its digest.
 
     :param rows: The row-level predictions that were judged.
     :param purpose: What the model is for, as its pipeline says.
     :return: The report's ``uri`` below the data root, and the model card's on the run.
     """
     bare = decision.model_copy(update={"report_uri": "", "card_uri": ""})
-    model, digest = decision.evaluation.model, bare.content_digest()[:_DIGITS]
+    model, digest = decision.evaluation.model, digest_of([bare.to_xcom(), purpose.to_xcom()])[:_DIGITS]
     uri = f"reports/evaluation/{model.name}/{digest}"
 
     def write(folder: Path) -> None:

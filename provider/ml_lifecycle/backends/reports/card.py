@@ -16,7 +16,7 @@ def render_card(
     *,
     slices: Sequence[SliceTable] = (),
     links: Mapping[str, str] = {},
-    purpose: ModelPurpose | None = None,
+    purpose: ModelPurpose = ModelPurpose(),  # noqa: B008  # frozen
 ) -> str:
     """What a model card tells, by the sections of Mitchell et al., Model Cards for Model Reporting (FAccT 2019)."""
     evaluation = decision.evaluation
@@ -37,7 +37,7 @@ def render_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _details(evaluation: Evaluation, links: Mapping[str, str], purpose: ModelPurpose | None) -> list[str]:
+def _details(evaluation: Evaluation, links: Mapping[str, str], purpose: ModelPurpose) -> list[str]:
     model = evaluation.model
     run, address = f"`{cell(model.run_id)}`", links.get(CANDIDATE, "")
     facts = [
@@ -48,13 +48,12 @@ def _details(evaluation: Evaluation, links: Mapping[str, str], purpose: ModelPur
         ("Run", f"[{run}](<{address}>)" if address.startswith(("http://", "https://")) else run),
         ("Features", f"`{cell(model.features)}`" if model.features else words.NOTHING),
     ]
-    if purpose is not None:
-        facts += [("Owner", cell(purpose.owner)), ("Contact", cell(purpose.contact)), ("Risk", cell(purpose.risk))]
+    facts += [("Owner", cell(purpose.owner)), ("Contact", cell(purpose.contact)), ("Risk", cell(purpose.risk))]
     return [_list((name, value) for name, value in facts if value)]
 
 
-def _use(purpose: ModelPurpose | None) -> list[str]:
-    if purpose is None or not purpose.description:
+def _use(purpose: ModelPurpose) -> list[str]:
+    if not purpose.description:
         return ["The pipeline's `description` does not say what the model is for."]
     return [
         cell(purpose.description, longest=600),

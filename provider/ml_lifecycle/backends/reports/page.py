@@ -52,7 +52,7 @@ def render_page(
     slices: Sequence[SliceTable] = (),
     confusion: Confusion | None = None,
     links: Mapping[str, str] = {},
-    purpose: ModelPurpose | None = None,
+    purpose: ModelPurpose = ModelPurpose(),  # noqa: B008  # frozen
 ) -> str:
     """The page as text.
 
@@ -129,10 +129,10 @@ def _warnings(evaluation: Evaluation) -> Iterator[str]:
     yield from holdout.warnings
 
 
-def _facts(decision: GateDecision, links: Mapping[str, str], purpose: ModelPurpose | None) -> Iterator[Fact]:
+def _facts(decision: GateDecision, links: Mapping[str, str], purpose: ModelPurpose) -> Iterator[Fact]:
     evaluation = decision.evaluation
     model, dataset = evaluation.model, evaluation.model.dataset
-    if purpose is not None and purpose.description:
+    if purpose.description:
         yield Fact("What it is for", words.clean(purpose.description, longest=600))
     run = links.get(CANDIDATE, "")
     yield Fact("Candidate", f"run {model.run_id[:8]}", words.clean(model.estimator), run)

@@ -29,7 +29,7 @@ def make_report(
     rows: ScoredRows,
     *,
     links: Mapping[str, str] = {},
-    purpose: ModelPurpose | None = None,
+    purpose: ModelPurpose = ModelPurpose(),  # noqa: B008  # frozen
 ) -> EvaluationReport:
     """Render a judgement for whoever has to understand it.
 

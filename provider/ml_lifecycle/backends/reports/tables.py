@@ -9,6 +9,7 @@ from typing import Final
 from ml_lifecycle.backends.evaluation.intervals import difference
 from ml_lifecycle.backends.evaluation.rows import CANDIDATE, CHAMPION, ScoredRows
 from ml_lifecycle.core.contracts import Difference, GateDecision, Metric
+from ml_lifecycle.core.evaluation import chief_metric
 
 TELLING_ROWS: Final = 30
 """A slice with fewer rows says more about chance than about the model."""
@@ -47,12 +48,6 @@ class Confusion:
     rows: tuple[tuple[int, ...], ...]
     left_out: int = 0
     """Labels that are not shown, the rarest ones."""
-
-
-def chief_metric(decision: GateDecision) -> str | None:
-    """The metric that the gate looks at first, else the first one that was measured."""
-    metrics = decision.evaluation.metrics
-    return next((name for name in (*(check.metric for check in decision.checks), *metrics) if name in metrics), None)
 
 
 def compare_slices(decision: GateDecision, rows: ScoredRows) -> tuple[SliceTable, ...]:
