@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ml_lifecycle.backends.evaluation.bootstrap import sums_by
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -109,9 +111,7 @@ def delong_error(influence: Numbers, positive: Flags, cluster: Codes | None) -> 
             )
         )
     count = int(cluster.max()) + 1
-    sums = [
-        np.bincount(cluster, weights=np.where(rows, influence, 0.0), minlength=count) for rows in (positive, ~positive)
-    ]
+    sums = [sums_by(cluster, np.where(rows, influence, 0.0), count) for rows in (positive, ~positive)]
     held = [len(np.unique(cluster[rows])) for rows in (positive, ~positive)]
     if min(held) < _TWO:
         return None
@@ -125,18 +125,11 @@ def linear_error(influence: Numbers, cluster: Codes | None) -> float | None:
 
     Between clusters, as in Liang and Zeger, Biometrika 73 (1986), with the factor for few of them.
     """
-    sums = influence if cluster is None else _sums(influence, cluster)
+    sums = influence if cluster is None else sums_by(cluster, influence, int(cluster.max()) + 1)
     count = len(sums)
     if count < _TWO:
         return None
     return math.sqrt(count / (count - 1) * float(((sums - sums.mean()) ** 2).sum()))
-
-
-def _sums(values: Numbers, cluster: Codes) -> Numbers:
-    import numpy as np
-
-    sums: Numbers = np.bincount(cluster, weights=values)
-    return sums
 
 
 def _tie_starts(ordered: Numbers) -> Codes:

@@ -39,7 +39,15 @@ class Units:
 
         if self.count == len(self.of_row):
             return np.column_stack(columns)
-        return np.column_stack([np.bincount(self.of_row, weights=one, minlength=self.count) for one in columns])
+        return np.column_stack([sums_by(self.of_row, one, self.count) for one in columns])
+
+
+def sums_by(codes: Codes, values: Numbers, count: int) -> Numbers:
+    """The values' sum for each code from 0 on."""
+    import numpy as np
+
+    sums: Numbers = np.bincount(codes, weights=values, minlength=count).astype("float64", copy=False)
+    return sums
 
 
 def deal(rows: int, cluster: Codes | None, *, most: int, seed: int) -> Units:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_lifecycle.backends.evaluation.auc import Area, delong_error, linear_error
-from ml_lifecycle.backends.evaluation.bootstrap import MOST_UNITS, Units, deal, left_out, replicates
+from ml_lifecycle.backends.evaluation.bootstrap import MOST_UNITS, Units, deal, left_out, replicates, sums_by
 from ml_lifecycle.backends.evaluation.bounds import (
     FEW_DISCORDANT,
     Alike,
@@ -49,6 +49,7 @@ _TWO: Final = 2
 _MOST_UNDEFINED: Final = 0.1
 _ROUNDING: Final = 1e-12
 _ONE_CLASS: Final = "the rows hold one class only"
+_NO_ROW: Final = "no row counts for it"
 _TOO_FEW: Final = "too few independent rows for an error"
 
 
@@ -161,13 +162,13 @@ def _share(part: Part, share: Share) -> Estimate:
     among = slice(None) if share.among is None else share.among
     so = share.so[among].astype("float64")
     if len(so) == 0:
-        return Estimate(None, len(rows), detail="no row counts for it")
+        return Estimate(None, len(rows), detail=_NO_ROW)
     clusters = Clusters.of(None if rows.cluster is None else rows.cluster[among])
     if rows.weight is None and clusters.codes is None:
         return Estimate(float(so.mean()), len(rows), Wilson(float(so.mean()), len(so)), method="Wilson score")
     weight = np.ones(len(so)) if rows.weight is None else rows.weight[among]
     if weight.sum() <= 0:
-        return Estimate(None, len(rows), detail="no row counts for it")
+        return Estimate(None, len(rows), detail=_NO_ROW)
     value = float(np.average(so, weights=weight))
     influence = weight * (so - value) / weight.sum()
     error = linear_error(influence, clusters.codes)
@@ -212,16 +213,15 @@ def estimate_difference(
         return Estimate(None, len(rows), detail=reason)
     if name in own:
         return _own_difference(own[name], part, new, old, sign)
-    if part.value(name, new) is None or part.value(name, old) is None:
-        one_class = name not in (*SHARES[rows.task], *SUMS[rows.task])
-        return Estimate(None, len(rows), detail=_ONE_CLASS if one_class else f"{name} is undefined on these rows")
-    if np.array_equal(rows.scores[new], rows.scores[old]):
-        return Estimate(0.0, len(rows), Certain(0.0), method="the same predictions")
-    return _apart(name, part, new, old, sign)
+    if not np.array_equal(rows.scores[new], rows.scores[old]):
+        return _apart(name, part, new, old, sign)
+    if part.value(name, new) is None:
+        return Estimate(None, len(rows), detail=f"{name} is undefined on these rows")
+    return Estimate(0.0, len(rows), Certain(0.0), method="the same predictions")
 
 
 def _apart(name: str, part: Part, new: str, old: str, sign: int) -> Estimate:
-    """The difference of two contenders that say different things, where both values are known."""
+    """The difference of two contenders that say different things."""
     first, second = part.scored(new), part.scored(old)
     shares, sums = SHARES[part.rows.task], SUMS[part.rows.task]
     if name in shares:
@@ -232,8 +232,8 @@ def _apart(name: str, part: Part, new: str, old: str, sign: int) -> Estimate:
     if name in sums:
         return _paired_sums(name, part, sums[name](first), sums[name](second), sign)
     areas = part.area(name, new), part.area(name, old)
-    assert areas[0] is not None  # noqa: S101  # its value is known
-    assert areas[1] is not None  # noqa: S101  # as above
+    if areas[0] is None or areas[1] is None:
+        return Estimate(None, len(part.rows), detail=_ONE_CLASS)
     apart = Area(sign * (areas[0].value - areas[1].value), sign * (areas[0].influence - areas[1].influence))
     return _area(name, part, apart, one=False)
 
@@ -243,6 +243,8 @@ def _paired_shares(part: Part, new: Share, old: Share, sign: int) -> Estimate:
 
     rows = part.rows
     among = slice(None) if new.among is None else new.among
+    if not rows.truth[among].size:
+        return Estimate(None, len(rows), detail=_NO_ROW)
     first, second = (new.so[among], old.so[among]) if sign > 0 else (old.so[among], new.so[among])
     clusters = Clusters.of(None if rows.cluster is None else rows.cluster[among])
     if rows.weight is None and clusters.codes is None:
@@ -411,12 +413,9 @@ class Clusters:
 
     def sums(self, influence: Numbers) -> tuple[Codes, Numbers] | None:
         """Influences of rows as those of clusters."""
-        import numpy as np
-
         if self.codes is None or self.names is None:
             return None
-        sums: Numbers = np.bincount(self.codes, weights=influence, minlength=len(self.names))
-        return self.names, sums
+        return self.names, sums_by(self.codes, influence, len(self.names))
 
     def own(self, influence: Numbers, units: Units) -> tuple[Codes, Numbers] | None:
         """Influences of units, where these are the clusters themselves."""

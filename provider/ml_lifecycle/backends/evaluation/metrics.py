@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_lifecycle.backends.evaluation.auc import Area, macro_roc_area, precision_area, roc_area
+from ml_lifecycle.backends.evaluation.bootstrap import sums_by
 from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows, Task
 from ml_lifecycle.backends.evaluation.sums import SHARES, SUMS, Scored, as_sums, equal_bins, stated_and_true, total
 from ml_lifecycle.core.contracts import MeasurementSpec
@@ -79,15 +80,13 @@ def calibration_curve(
 
     Of several classes, of the most probable one. Rows of one score share a bin, so that there may be fewer bins.
     """
-    import numpy as np
-
     scored = Part(rows, PLAIN).scored(contender)
     stated, came_true = stated_and_true(scored)
     place = equal_bins(stated, scored.weights, bins)
-    weight: Numbers = np.bincount(place, weights=scored.weights, minlength=bins)
+    weight = sums_by(place, scored.weights, bins)
     filled = weight > 0
-    said = np.bincount(place, weights=scored.weights * stated, minlength=bins)[filled] / weight[filled]
-    true = np.bincount(place, weights=scored.weights * came_true, minlength=bins)[filled] / weight[filled]
+    said = sums_by(place, scored.weights * stated, bins)[filled] / weight[filled]
+    true = sums_by(place, scored.weights * came_true, bins)[filled] / weight[filled]
     return said, true, weight[filled]
 
 
