@@ -318,10 +318,12 @@ def score(
     keys: str = "abcd",
     partition: str = "2013-02",
     classes: tuple[Scalar, ...] = (False, True),
+    probabilities: dict[str, list[float]] | None = None,
 ) -> ScoredPartition:
     """Predictions as scoring publishes them."""
     uri = f"scored/{partition}"
-    table = pd.DataFrame({"trip": list(keys), "score": scores, "label": [value >= 0.5 for value in scores]})
+    labels = [value >= 0.5 for value in scores]
+    table = pd.DataFrame({"trip": list(keys), "score": scores, "label": labels, **(probabilities or {})})
     fingerprint = tools.data.publish(uri, lambda folder: write_parquet(table, folder / "predictions.parquet"))
     scored = ScoredPartition(
         model="trips",
@@ -416,6 +418,29 @@ def test_a_month_of_one_class_is_measured_against_the_class_that_the_scores_are_
     report = measure_performance(performance_job(), tools)
 
     assert report.metrics["accuracy"].value == 1.0
+
+
+@pytest.mark.parametrize(("metric", "value"), [("accuracy", 0.75), ("log_loss", -math.log(0.8 * 0.7 * 0.6 * 0.1) / 4)])
+def test_several_classes_are_measured_by_their_probabilities(
+    metric: str, value: float, tools: Tools, tmp_path: Path
+) -> None:
+    columns = {"score_1": [0.8, 0.2, 0.1, 0.7], "score_2": [0.1, 0.7, 0.3, 0.2], "score_3": [0.1, 0.1, 0.6, 0.1]}
+    score(tools, [0.8, 0.7, 0.6, 0.7], classes=(1, 2, 3), probabilities=columns)
+    outcomes(tmp_path, trip=list("abcd"), late=[1, 2, 3, 3])
+
+    report = measure_performance(performance_job(metric=metric), tools)
+
+    assert report.metrics[metric].value == pytest.approx(value)
+
+
+def test_a_class_that_the_model_does_not_know_leaves_it_inconclusive(tools: Tools, tmp_path: Path) -> None:
+    columns = {f"score_{label}": [0.4, 0.3, 0.3, 0.2] for label in (1, 2, 3)}
+    score(tools, SCORES, classes=(1, 2, 3), probabilities=columns)
+    outcomes(tmp_path, trip=list("abcd"), late=[1, 2, 3, 4])
+
+    report = measure_performance(performance_job(), tools)
+
+    assert (report.verdict, report.detail) == (Verdict.INCONCLUSIVE, "accuracy is undefined on these rows")
 
 
 def test_predictions_that_name_no_classes_are_about_the_label_that_sorts_last(tools: Tools, tmp_path: Path) -> None:

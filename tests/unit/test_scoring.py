@@ -74,6 +74,22 @@ def test_every_row_is_scored_and_stamped_with_the_version_and_its_digest(tools: 
     assert scored.classes == (False, True)
 
 
+def test_of_several_classes_each_has_a_probability_and_the_most_probable_one_is_the_label(
+    tools: Tools, landed: pd.DataFrame
+) -> None:
+    table = rows().assign(late=lambda table: table["carrier"].fillna("AA"))
+    released(tools, trained(tools, dataset(tools, table)))
+
+    scored = score(scoring_job(), tools)
+
+    found = read(tools, scored)
+    probabilities = found[["score_AA", "score_B6", "score_UA"]]
+    assert scored.classes == ("AA", "B6", "UA")
+    assert probabilities.sum(axis=1).tolist() == pytest.approx([1.0] * 60)
+    assert found["score"].tolist() == probabilities.max(axis=1).tolist()
+    assert found["label"].tolist() == probabilities.idxmax(axis=1).str.removeprefix("score_").tolist()
+
+
 def test_a_row_scores_what_the_evaluation_would_have_said(tools: Tools, tmp_path: Path, landed: pd.DataFrame) -> None:
     model = trained(tools)
     released(tools, model)

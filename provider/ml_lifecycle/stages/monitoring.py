@@ -40,10 +40,12 @@ from ml_lifecycle.core.errors import (
 )
 from ml_lifecycle.stages.data import SnapshotJob, apply_drop_rules, join_labels, require_columns, snapshot
 from ml_lifecycle.stages.runner import Tools
+from ml_lifecycle.stages.scoring import probability_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ml_lifecycle.backends.evaluation.rows import ScoredRows
     from ml_lifecycle.backends.monitoring.base import DriftDetector
     from ml_lifecycle.stages.champion import ChampionInfo
 
@@ -51,7 +53,8 @@ LAYOUT = 1
 """Part of every drift report's name: a change of how drift is measured makes other names."""
 
 
-_OF_NUMBERS = ("mae", "rmse")
+_OF_NUMBERS = ("mae", "rmse", "mape", "wape", "r2")
+"""Metrics that a target of numbers is measured by, whatever made the predictions."""
 
 
 class DriftJob(Contract):
@@ -179,9 +182,9 @@ def measure_performance(job: PerformanceJob, tools: Tools) -> PerformanceReport:
     """Join the published predictions with their labels and judge; inconclusive while labels are missing.
 
     :raises DigestMismatchError: the predictions are not the bytes that scoring published.
-    :raises UnknownBackendError: no metric is called so.
+    :raises UnknownBackendError: no metric of this model's task is called so.
     """
-    from ml_lifecycle.backends.models.metrics import measure
+    from ml_lifecycle.backends.evaluation.metrics import measure
 
     _require_partition(job.request)
     scored = _scored(job, tools)
@@ -191,8 +194,7 @@ def measure_performance(job: PerformanceJob, tools: Tools) -> PerformanceReport:
     labelled = _labelled(job, predictions, tools)
     if isinstance(labelled, str):
         return _performance(job, version, detail=labelled)
-    target = _as_numbers(labelled[_target(job)], job.metric, classes)
-    value = measure(job.metric, target, labelled["score"].astype("float64"))
+    value = measure(job.metric, _as_scored_rows(job, labelled, classes))
     verdict = core.judge_performance(value, at_least=job.at_least, at_most=job.at_most)
     detail = "" if value is not None else f"{job.metric} is undefined on these rows"
     if len(labelled) < job.min_rows:
@@ -358,8 +360,10 @@ def _scored(job: PerformanceJob, tools: Tools) -> tuple[int, Sequence[Scalar], p
     content = next(entry for entry in reversed(known) if entry["fingerprint"] == found)
     with tools.data.folder(uri, found) as folder:
         table = read_parquet(folder / "predictions.parquet")
-    require_columns(table, [job.columns.key, "score"], where=uri, role="the predictions' column")
-    return int(content["version"]), content.get("classes") or (), table[[job.columns.key, "score"]]
+    classes = content.get("classes") or ()
+    names = [job.columns.key, "score", *probability_columns(classes)]
+    require_columns(table, names, where=uri, role="the predictions' column")
+    return int(content["version"]), classes, table[names]
 
 
 def _labelled(job: PerformanceJob, predictions: pd.DataFrame, tools: Tools) -> pd.DataFrame | str:
@@ -380,6 +384,25 @@ def _labelled(job: PerformanceJob, predictions: pd.DataFrame, tools: Tools) -> p
     if labelled.empty:
         return f"none of the {len(predictions):,} predictions has a label in {uri}"
     return labelled
+
+
+def _as_scored_rows(job: PerformanceJob, labelled: pd.DataFrame, classes: Sequence[Scalar]) -> ScoredRows:
+    from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows
+
+    target = labelled[_target(job)]
+    keys = labelled[job.columns.key].to_numpy()
+    if names := probability_columns(classes):
+        places = {_as_label(label): float(place) for place, label in enumerate(classes)}
+        truth = target.map(lambda value: places.get(_as_label(value), float("nan"))).to_numpy("float64")
+        scores = labelled[names].to_numpy("float64")
+        labels = tuple(map(str, classes))
+        return ScoredRows(task="multiclass", truth=truth, scores={CANDIDATE: scores}, keys=keys, classes=labels)
+    return ScoredRows(
+        task="regression" if job.metric in _OF_NUMBERS else "binary",
+        truth=_as_numbers(target, job.metric, classes).to_numpy("float64"),
+        scores={CANDIDATE: labelled["score"].to_numpy("float64")},
+        keys=keys,
+    )
 
 
 def _as_numbers(target: pd.Series[Any], metric: str, classes: Sequence[Scalar]) -> pd.Series[Any]:

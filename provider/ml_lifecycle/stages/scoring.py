@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
 from ml_lifecycle.backends.files import write_parquet
-from ml_lifecycle.core.contracts import Columns, Contract, DatasetRef, RunRequest, ScoredPartition, Source, TrainedModel
+from ml_lifecycle.backends.models.inputs import TWO_CLASSES
+from ml_lifecycle.core.contracts import (
+    Columns,
+    Contract,
+    DatasetRef,
+    RunRequest,
+    Scalar,
+    ScoredPartition,
+    Source,
+    TrainedModel,
+)
 from ml_lifecycle.core.data import render
 from ml_lifecycle.core.errors import ChampionError, DataError, DigestMismatchError, RequestError
 from ml_lifecycle.stages.champion import LoadedModel, champion_of, check_features, load_trained
@@ -99,7 +110,6 @@ def _publish(job: ScoringJob, model: LoadedModel, version: int, uri: str, tools:
 
 
 def _predictions(job: ScoringJob, dataset: DatasetRef, model: LoadedModel, version: int, tools: Tools) -> pd.DataFrame:
-    import numpy as np
     import pandas as pd
 
     inputs = build_inputs(dataset, model.info.features, tools)
@@ -107,12 +117,28 @@ def _predictions(job: ScoringJob, dataset: DatasetRef, model: LoadedModel, versi
     columns: dict[str, Any] = {job.columns.key: inputs.rows[job.columns.key]}
     if job.columns.time is not None and job.columns.time in inputs.rows.columns:
         columns[job.columns.time] = inputs.rows[job.columns.time]
-    columns["score"] = scores
-    if model.info.classes:
-        columns["label"] = np.where(scores >= _THRESHOLD, model.info.classes[1], model.info.classes[0])
+    columns |= _answers(scores, model.info.classes)
     stamp = {"model_version": version, "model_digest": model.trained.digest, "partition": job.request.partition}
     table: pd.DataFrame = pd.DataFrame({**columns, **stamp})
     return table
+
+
+def _answers(scores: Any, classes: Sequence[Scalar]) -> dict[str, Any]:
+    """The score, of a classifier with its label; of several classes the label's, and then the probability of each."""
+    import numpy as np
+
+    if not classes:
+        return {"score": scores}
+    labels, names = np.asarray(classes), probability_columns(classes)
+    if not names:
+        return {"score": scores, "label": labels[(scores >= _THRESHOLD).astype(int)]}
+    probabilities = {name: scores[:, place] for place, name in enumerate(names)}
+    return {"score": scores.max(axis=1), "label": labels[scores.argmax(axis=1)], **probabilities}
+
+
+def probability_columns(classes: Sequence[Scalar]) -> list[str]:
+    """What the published probability of each of more than two classes is called; of two, ``score`` tells both."""
+    return [f"score_{label}" for label in classes] if len(classes) > TWO_CLASSES else []
 
 
 def _published(uri: str, job: ScoringJob, tools: Tools) -> ScoredPartition | None:
