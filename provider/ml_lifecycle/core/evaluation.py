@@ -169,6 +169,10 @@ def _unknown(rule: GateRule, one: Measured) -> GateCheck | None:
     if any(bound is not None and not math.isfinite(bound) for bound in (one.low, one.high)):
         detail = "its bounds are not finite"
         return _check(rule, Verdict.INCONCLUSIVE, one.place, observed=one.value, rows=one.rows, detail=detail)
+    if not _has_error(one) and rule.metric not in OPERATIONAL:
+        # What was measured on rows has an error. Without knowing it, the value shows nothing.
+        detail = one.detail or "its error is not known"
+        return _check(rule, Verdict.INCONCLUSIVE, one.place, observed=one.value, rows=one.rows, detail=detail)
     return None
 
 
