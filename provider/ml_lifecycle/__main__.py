@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ml_lifecycle import __version__
-from ml_lifecycle.commands import audit, decide, doctor, keygen, ledger, owners, predictions, status, verify
+from ml_lifecycle.commands import audit, backtest, decide, doctor, keygen, ledger, owners, predictions, status, verify
 from ml_lifecycle.commands.output import (
     BAD_INPUT,
     CRASHED,
@@ -108,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_file_commands(commands)
     _add_training_commands(commands)
     _add_model_commands(commands)
+    backtest.add_parser(commands)
     audit.add_parser(commands)
     ledger.add_parser(commands)
     decide.add_parser(commands)

@@ -29,8 +29,6 @@ KEYS: Final = ("key", "id")
 TARGETS: Final = ("target", "label", "truth")
 SCORES: Final = ("score", "prediction", "probability")
 """Names of columns that need not be declared, the first one that a file has."""
-CLASS: Final = "score:"
-"""What the columns of several classes begin with, each followed by its label."""
 _TWO: Final = 2
 _SAME: Final = {"0": "False", "1": "True", "False": "0", "True": "1"}
 """How another file may write the same label."""
@@ -47,8 +45,8 @@ class FileColumns(Contract):
     target: str | None = None
     """What turned out; ``None``: the first of :data:`TARGETS`."""
     score: str | None = None
-    """What was predicted: a probability, a number or a label; ``None``: the first of :data:`SCORES`, or one column
-    per class that begins with :data:`CLASS`."""
+    """What was predicted: a probability, a number or a label, or the start of one column per class, such as
+    ``score:late``; ``None``: the first of :data:`SCORES`."""
     task: Literal["binary", "multiclass", "regression"] | None = None
     """``None``: by the columns and the labels."""
     positive: str | None = None
@@ -62,6 +60,8 @@ class Files:
     candidate: Path
     others: Mapping[str, Path] = field(default_factory=dict)
     """By ``champion``, ``baseline`` or a version's number."""
+    scores: Mapping[str, str] = field(default_factory=dict)
+    """Whose predictions stand in a column of another name than the candidate's."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,11 @@ def read_files(files: Files, columns: FileColumns, *, spec: MeasurementSpec, sli
     keys = _keys(table, found, files.candidate)
     labels = _labels(table, found, files.candidate)
     reader = _reader(table, labels, found, files.candidate)
-    scores = {CANDIDATE: reader.scores(table, files.candidate)}
+    scores = {CANDIDATE: reader.scores(table, found.score, files.candidate)}
     apart: dict[str, str] = {}
     for name, path in files.others.items():
-        score, why = _aligned(reader, keys, labels, found, name=name, path=path)
+        column = files.scores.get(name, columns.score)
+        score, why = _aligned(reader, keys, labels, found, name=name, path=path, score=column)
         if score is None:
             apart[name] = why
         else:
@@ -134,26 +135,34 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def _found_columns(table: pd.DataFrame, columns: FileColumns, where: str) -> FileColumns:
-    several = columns.score is None and any(str(name).startswith(CLASS) for name in table.columns)
+    """The columns by the names that the file has."""
     return columns.model_copy(
         update={
             "key": _first(table, columns.key, KEYS, "key", where),
             "target": _first(table, columns.target, TARGETS, "label", where),
-            "score": None if several else _first(table, columns.score, SCORES, "score", where),
+            "score": _first(table, columns.score, SCORES, "score", where, by_class=True),
         }
     )
 
 
-def _first(table: pd.DataFrame, given: str | None, usual: Sequence[str], what: str, where: str) -> str:
+def _first(
+    table: pd.DataFrame, given: str | None, usual: Sequence[str], what: str, where: str, *, by_class: bool = False
+) -> str:
     names = [given] if given is not None else usual
     for name in names:
-        if name in table.columns:
+        if name in table.columns or (by_class and _classes(table, name)):
             return name
     raise ColumnError(
         f"there is no {what} column ({' or '.join(names)})",
         where=where,
         way_out=f"the file has {', '.join(map(str, table.columns))}; name the one by data or by an option",
     )
+
+
+def _classes(table: pd.DataFrame, score: str | None) -> list[str]:
+    """The labels that columns of probabilities are named by."""
+    start = f"{score}:"
+    return [name[len(start) :] for name in map(str, table.columns) if name.startswith(start)]
 
 
 def _check_columns(table: pd.DataFrame, names: Sequence[str], path: Path, what: str) -> None:
@@ -246,14 +255,21 @@ def _moments(table: pd.DataFrame, columns: FileColumns) -> NDArray[np.datetime64
 
 
 def _aligned(
-    reader: _Reader, keys: pd.Series[str], labels: pd.Series[Any], columns: FileColumns, *, name: str, path: Path
+    reader: _Reader,
+    keys: pd.Series[str],
+    labels: pd.Series[Any],
+    columns: FileColumns,
+    *,
+    name: str,
+    path: Path,
+    score: str | None,
 ) -> tuple[NDArray[np.float64] | None, str]:
     """Another contender's scores in the candidate's order, or why it was not measured on the same rows."""
     import numpy as np
     import pandas as pd
 
     table = _table(path)
-    found = _found_columns(table, columns, str(path))
+    found = _found_columns(table, columns.model_copy(update={"score": score}), str(path))
     theirs = _keys(table, found, path)
     lacking, strange = ~keys.isin(theirs), ~theirs.isin(keys)
     if lacking.any() or strange.any():
@@ -272,7 +288,7 @@ def _aligned(
             f"different holdouts: the labels of {int(differ.sum()):,} rows differ from those in the file of "
             f"{named(name)}, such as {keys.iloc[int(differ.argmax())]!r}"
         )
-    return reader.scores(table, path, columns=found), ""
+    return reader.scores(table, found.score, path), ""
 
 
 # --- Labels and scores as numbers ------------------------------------------------------------------------------------
@@ -284,7 +300,6 @@ class _Reader:
 
     task: Task
     classes: tuple[str, ...]
-    columns: FileColumns
 
     def truth(self, labels: pd.Series[Any], *, where: Path | None = None) -> NDArray[np.float64]:
         """0 and 1, a class's place, or the number itself."""
@@ -297,19 +312,15 @@ class _Reader:
         found: NDArray[np.float64] = labels.map(_plain).map(places).fillna(-1.0).to_numpy("float64")
         return found
 
-    def scores(self, table: pd.DataFrame, path: Path, *, columns: FileColumns | None = None) -> NDArray[np.float64]:
+    def scores(self, table: pd.DataFrame, score: str | None, path: Path) -> NDArray[np.float64]:
         """What a file predicts for its rows."""
-        name = (columns or self.columns).score
-        if name is not None:
-            return self.values(table[name], name, path)
         import numpy as np
 
-        names = [f"{CLASS}{label}" for label in self.classes]
-        by_label = {
-            f"{CLASS}{_plain(str(one)[len(CLASS) :])}": one for one in table.columns if str(one).startswith(CLASS)
-        }
-        _check_columns(table.rename(columns={old: new for new, old in by_label.items()}), names, path, "one per class")
-        found = np.column_stack([_numbers(table[by_label[one]], one, path) for one in names])
+        if score in table.columns:
+            return self.values(table[score], str(score), path)
+        names = [f"{score}:{label}" for label in self.classes]
+        _check_columns(table, names, path, "one per class")
+        found = np.column_stack([_numbers(table[name], name, path) for name in names])
         return found[:, 1] if self.task == "binary" else found
 
     def values(self, column: pd.Series[Any], name: str, path: Path) -> NDArray[np.float64]:
@@ -327,7 +338,7 @@ class _Reader:
             raise ColumnError(
                 f"{name!r} predicts {strange[0][:60]!r}, which is none of the labels {', '.join(self.classes)[:200]}",
                 where=str(path),
-                way_out=f"hand in probabilities: one column, or one per class, such as {CLASS}{self.classes[0]}",
+                way_out=f"hand in probabilities: one column, or one per class, such as score:{self.classes[0]}",
             )
         chosen = np.column_stack([(labels == label).to_numpy("float64") for label in self.classes])
         chosen[labels.isna().to_numpy()] = np.nan
@@ -336,14 +347,14 @@ class _Reader:
 
 def _reader(table: pd.DataFrame, labels: pd.Series[Any], columns: FileColumns, path: Path) -> _Reader:
     known = sorted(set(labels.map(_plain)))
-    told = [] if columns.score is not None else _classes(table)
+    told = [] if columns.score in table.columns else _classes(table, columns.score)
     task = columns.task or _task(labels, known, told)
     if task == "regression":
-        return _Reader(task, (), columns)
+        return _Reader(task, ())
     classes = sorted(told) or known
     if strange := sorted(set(known) - set(classes)):
         raise ColumnError(
-            f"the label {strange[0][:60]!r} has no column {CLASS}{strange[0][:60]}",
+            f"the label {strange[0][:60]!r} has no column {columns.score}:{strange[0][:60]}",
             where=str(path),
             way_out="write one column of probabilities per class",
         )
@@ -353,12 +364,7 @@ def _reader(table: pd.DataFrame, labels: pd.Series[Any], columns: FileColumns, p
         raise LabelsMissingError(
             f"all labels are {classes[0]!r}", where=str(path), way_out="there is nothing to tell apart"
         )
-    return _Reader(task, tuple(classes), columns)
-
-
-def _classes(table: pd.DataFrame) -> list[str]:
-    """The labels that columns of probabilities are named by."""
-    return [name[len(CLASS) :] for name in map(str, table.columns) if name.startswith(CLASS)]
+    return _Reader(task, tuple(classes))
 
 
 def _task(labels: pd.Series[Any], known: Sequence[str], told: Sequence[str]) -> Task:
@@ -381,7 +387,7 @@ def _two(classes: Sequence[str], columns: FileColumns, path: Path) -> list[str]:
             if len(found) != _TWO
             else f"the positive label {positive!r} is none of {', '.join(found)}",
             where=str(path),
-            way_out=f"declare data.task, or write one column per class, such as {CLASS}{found[0]}",
+            way_out=f"declare data.task, or write one column per class, such as score:{found[0]}",
         )
     return [next(one for one in found if one != positive), positive]
 
