@@ -74,7 +74,7 @@ def render_page(
         "links": {CANDIDATE: "", CHAMPION: "", **safe},
         "checks": shown,
         "more_checks": folded,
-        "rows": _rows(evaluation),
+        "rows": words.rows_of(evaluation),
         "has_champion": evaluation.champion is not None,
         "columns": _columns(evaluation, safe),
         "metrics": [_metric_line(name, evaluation, safe) for name in evaluation.metrics],
@@ -142,7 +142,7 @@ def _facts(decision: GateDecision, links: Mapping[str, str], purpose: ModelPurpo
     yield Fact(
         "Trained on", _partitions(dataset.partitions), f"{words.count(model.training_rows, 'row')}; {more}".rstrip("; ")
     )
-    yield Fact("Judged on", words.count(_rows(evaluation), "row"), words.split(model.holdout))
+    yield Fact("Judged on", words.count(words.rows_of(evaluation), "row"), words.split(model.holdout))
     if decision.judged > 1:
         yield Fact("The holdout was used for", words.count(decision.judged, "candidate"), "this one included")
 
@@ -166,11 +166,6 @@ def _partitions(partitions: Sequence[str]) -> str:
         return words.NOTHING
     first, last = words.clean(partitions[0]), words.clean(partitions[-1])
     return first if len(partitions) == 1 else f"{first} to {last} ({len(partitions)} partitions)"
-
-
-def _rows(evaluation: Evaluation) -> int:
-    measured = max((metric.rows for metric in evaluation.metrics.values()), default=0)
-    return evaluation.holdout.rows if evaluation.holdout is not None else measured
 
 
 # --- The gate --------------------------------------------------------------------------------------------------------
@@ -396,7 +391,7 @@ def _data(evaluation: Evaluation) -> Iterator[Fact]:
     yield Fact("Partitions", _partitions(dataset.partitions), words.count(dataset.rows, "row"))
     for because, rows in dataset.dropped.items():
         yield Fact("Dropped", words.count(rows, "row"), words.clean(because, longest=200))
-    yield Fact("Holdout", words.count(_rows(evaluation), "row"), words.split(model.holdout))
+    yield Fact("Holdout", words.count(words.rows_of(evaluation), "row"), words.split(model.holdout))
     if holdout is not None:
         yield Fact(
             "Period of the holdout", _period(holdout.first, holdout.last), f"fingerprint {holdout.fingerprint[:12]}"

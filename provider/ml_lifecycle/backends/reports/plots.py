@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
+from ml_lifecycle.backends.evaluation.metrics import calibration_curve
 from ml_lifecycle.backends.evaluation.rows import BASELINE, CANDIDATE, CHAMPION, ScoredRows
 
 if TYPE_CHECKING:
@@ -127,109 +128,85 @@ def _style(name: str) -> dict[str, Any]:
     return {"color": COLOURS.get(name, _OTHER), "linestyle": _STYLES.get(name, "-."), "linewidth": 1.8}
 
 
-def _known(rows: ScoredRows, name: str) -> tuple[Numbers, Numbers, Numbers] | None:
-    """Truth, score and weight of the rows where all are numbers; ``None`` where there is none."""
+def _known(rows: ScoredRows, name: str) -> ScoredRows | None:
+    """The rows where truth, score and weight are numbers; ``None`` where there is none."""
     import numpy as np
 
     score = rows.scores[name]
-    weight = rows.weight if rows.weight is not None else np.ones(len(rows))
-    known = np.isfinite(rows.truth) & np.isfinite(weight) & np.isfinite(score if score.ndim == 1 else score.sum(axis=1))
-    return (rows.truth[known], score[known], weight[known]) if known.any() else None
+    known = np.isfinite(rows.truth) & np.isfinite(score if score.ndim == 1 else score.sum(axis=1))
+    if rows.weight is not None:
+        known &= np.isfinite(rows.weight)
+    return rows.part(known) if known.any() else None
 
 
 # --- Two classes -----------------------------------------------------------------------------------------------------
 
 
 def _roc(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
-    panel, some = figure.add_subplot(), False
-    for name, text in shown.items():
-        found = _known(rows, name)
-        caught = _caught(*found) if found is not None else None
-        if caught is None or len(caught[0]) <= 2:  # noqa: PLR2004  # a constant score has no curve
-            continue
-        true, false = caught
-        panel.plot(false / false[-1], true / true[-1], label=text, **_style(name))
-        some = True
+    panel = figure.add_subplot()
+    for name, (true, false) in _curves(rows, shown):
+        panel.plot(false / false[-1], true / true[-1], label=shown[name], **_style(name))
     panel.plot([0, 1], [0, 1], **_GUIDE)
     panel.set(xlabel="share of negatives called positive", ylabel="share of positives found", xlim=(0, 1), ylim=(0, 1))
     panel.set_aspect("equal")
-    return some and _legend(panel, "lower right")
+    return _legend(panel, "lower right")
 
 
 def _precision_recall(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
-    panel, some, base = figure.add_subplot(), False, 0.0
-    for name, text in shown.items():
-        found = _known(rows, name)
-        caught = _caught(*found) if found is not None else None
-        if caught is None or len(caught[0]) <= 2:  # noqa: PLR2004  # as above
-            continue
-        true, false = caught[0][1:], caught[1][1:]
-        panel.plot(true / true[-1], true / (true + false), label=text, **_style(name))
-        some, base = True, true[-1] / (true[-1] + false[-1])
-    panel.axhline(base, **_GUIDE)
-    panel.set(
-        xlabel="recall: share of positives found", ylabel="precision: share that is right", xlim=(0, 1), ylim=(0, 1.02)
-    )
-    return some and _legend(panel, "upper right")
+    panel = figure.add_subplot()
+    for name, (true, false) in _curves(rows, shown):
+        panel.plot(true[1:] / true[-1], true[1:] / (true[1:] + false[1:]), label=shown[name], **_style(name))
+        panel.axhline(true[-1] / (true[-1] + false[-1]), **_GUIDE)
+    panel.set(xlabel="recall: share of positives found", ylabel="precision: share that is right", xlim=(0, 1))
+    panel.set_ylim(0, 1.02)
+    return _legend(panel, "upper right")
 
 
-def _caught(truth: Numbers, score: Numbers, weight: Numbers) -> tuple[Numbers, Numbers] | None:
-    """Weight of positives and of negatives above each score, from the highest down; ``None`` with one class only."""
+def _curves(rows: ScoredRows, shown: Mapping[str, str]) -> Iterator[tuple[str, tuple[Numbers, Numbers]]]:
+    """Weight of positives and of negatives above each score, from the highest score down, where it makes a curve."""
     import numpy as np
 
-    order = np.argsort(-score, kind="stable")
-    true, false = np.cumsum((weight * truth)[order]), np.cumsum((weight * (1 - truth))[order])
-    if not (true[-1] > 0 and false[-1] > 0):
-        return None
-    # Rows of the same score are caught together.
-    ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
-    ends = ends[np.unique(np.linspace(0, len(ends) - 1, min(len(ends), _MOST_POINTS)).astype(int))]
-    return np.append(0.0, true[ends]), np.append(0.0, false[ends])
+    for name in shown:
+        if (known := _known(rows, name)) is None:
+            continue
+        score, weight = known.scores[name], known.weight if known.weight is not None else np.ones(len(known))
+        order = np.argsort(-score, kind="stable")
+        true, false = np.cumsum((weight * known.truth)[order]), np.cumsum((weight * (1 - known.truth))[order])
+        # Rows of the same score are caught together; a constant score has no curve.
+        ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
+        if len(ends) > 1 and true[-1] > 0 and false[-1] > 0:
+            ends = ends[np.unique(np.linspace(0, len(ends) - 1, min(len(ends), _MOST_POINTS)).astype(int))]
+            yield name, (np.append(0.0, true[ends]), np.append(0.0, false[ends]))
 
 
 def _calibration(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
-    said = {name: found for name in shown if name != BASELINE and (found := _known(rows, name)) is not None}
-    return _reliability(figure, said, shown, "predicted probability", "share that came true")
+    return _reliability(figure, rows, shown, ("predicted probability", "share that came true"))
 
 
 def _confidence(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
-    said = {
-        name: ((found[1].argmax(axis=1) == found[0]).astype("float64"), found[1].max(axis=1), found[2])
-        for name in shown
-        if name != BASELINE and (found := _known(rows, name)) is not None
-    }
-    return _reliability(figure, said, shown, "probability of the likeliest label", "share that is right")
+    return _reliability(figure, rows, shown, ("probability of the likeliest label", "share that is right"))
 
 
-def _reliability(
-    figure: Any,
-    said: Mapping[str, tuple[Numbers, Numbers, Numbers]],
-    shown: Mapping[str, str],
-    predicted: str,
-    observed: str,
-) -> bool:
+def _reliability(figure: Any, rows: ScoredRows, shown: Mapping[str, str], axes: tuple[str, str]) -> bool:
     """Tenths of the rows by score, and below them a histogram of the scores."""
     import numpy as np
 
-    if not said:
-        return False
     curve, below = figure.subplots(2, 1, height_ratios=(3.4, 1), sharex=True)
-    tops = []
-    for name, (truth, score, weight) in said.items():
-        order = np.argsort(score, kind="stable")
-        parts = [part for part in np.array_split(order, _BINS) if weight[part].sum() > 0]
-        at = [np.average(score[part], weights=weight[part]) for part in parts]
-        true = [np.average(truth[part], weights=weight[part]) for part in parts]
-        tops += [*at, *true, float(np.quantile(score, 0.999))]
-        curve.plot(at, true, marker="o", markersize=4, label=shown[name], **_style(name))
-        below.hist(
-            score, bins=_BARS, range=(0, 1), weights=weight, color=_style(name)["color"],
-            histtype="stepfilled" if name == CANDIDATE else "step", alpha=0.35 if name == CANDIDATE else 1,
-        )  # fmt: skip
-    limit = min(1.0, 1.05 * max(tops, default=1.0)) or 1.0
+    furthest = 0.0
+    for name in (name for name in shown if name != BASELINE):
+        if (known := _known(rows, name)) is None:
+            continue
+        score = known.scores[name]
+        stated = score if score.ndim == 1 else score.max(axis=1)
+        said, true, _ = calibration_curve(known, name, bins=_BINS)
+        furthest = max(furthest, *said, *true, float(np.quantile(stated, 0.999)))
+        curve.plot(said, true, marker="o", markersize=4, label=shown[name], **_style(name))
+        look = {"histtype": "stepfilled", "alpha": 0.35} if name == CANDIDATE else {"histtype": "step"}
+        below.hist(stated, bins=_BARS, range=(0, 1), weights=known.weight, color=_style(name)["color"], **look)
+    limit = min(1.0, 1.05 * furthest) or 1.0
     curve.plot([0, 1], [0, 1], **_GUIDE)
-    curve.set(ylabel=observed, xlim=(0, limit), ylim=(0, limit))
-    below.set(xlabel=predicted, ylabel="rows", yticks=[])
+    curve.set(ylabel=axes[1], xlim=(0, limit), ylim=(0, limit))
+    below.set(xlabel=axes[0], ylabel="rows", yticks=[])
     return _legend(curve, "upper left")
 
 
@@ -242,7 +219,7 @@ def _predicted(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
     found = _known(rows, CANDIDATE) if CANDIDATE in shown else None
     if found is None:
         return False
-    truth, score, _ = found
+    truth, score = found.truth, found.scores[CANDIDATE]
     panel = figure.add_subplot()
     ends = np.quantile(np.concatenate([truth, score]), [0.002, 0.998])
     low, high = (float(ends[0]), float(ends[1])) if ends[0] < ends[1] else (float(ends[0]) - 1, float(ends[1]) + 1)
@@ -256,7 +233,8 @@ def _predicted(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
 def _residuals(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
     import numpy as np
 
-    errors = {name: found[1] - found[0] for name in shown if (found := _known(rows, name)) is not None}
+    known = {name: found for name in shown if (found := _known(rows, name)) is not None}
+    errors = {name: found.scores[name] - found.truth for name, found in known.items()}
     if not errors:
         return False
     panel = figure.add_subplot()
@@ -315,5 +293,8 @@ def _date_axis(panel: Any) -> None:
 
 
 def _legend(panel: Any, place: str) -> bool:
+    """Whether something was drawn that has a name."""
+    if not panel.get_legend_handles_labels()[0]:
+        return False
     panel.legend(frameon=False, loc=place, fontsize=9)
     return True

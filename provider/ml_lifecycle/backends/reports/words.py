@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ml_lifecycle.core.contracts import GateCheck, GateDecision, HoldoutSpec, Verdict
+from ml_lifecycle.core.contracts import Evaluation, GateCheck, GateDecision, HoldoutSpec, Verdict
 from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER, rounded
 
 NOTHING: Final = "–"  # noqa: RUF001  # a dash marks what is not known
@@ -172,19 +172,29 @@ def headline(decision: GateDecision) -> str:
     if not open_ones:
         return f"{said}: no check says whether this model is good enough."
     undecided = _of(len(open_ones), len(checks), "is undecided", "are undecided")
-    return f"{said}: {undecided}{_more_rows(open_ones)}."
+    return f"{said}: {undecided}{_more_rows(open_ones, rows_of(decision.evaluation))}."
 
 
 def _of(some: int, every: int, one: str, more: str) -> str:
     return f"{some} of {count(every, 'check')} {one if some == 1 else more}"
 
 
-def _more_rows(checks: Sequence[GateCheck]) -> str:
-    needed = [check.more_rows for check in checks]
-    if any(rows is None for rows in needed):
+def _more_rows(checks: Sequence[GateCheck], rows: int) -> str:
+    """How many rows like these would decide all of them; a slice gets its share of them only."""
+    needed = [
+        None if check.more_rows is None else check.more_rows * (rows / check.rows if check.place and check.rows else 1)
+        for check in checks
+    ]
+    known = [more for more in needed if more is not None]
+    if len(known) < len(checks):
         return ""
-    most = max(rows or 0 for rows in needed)
-    return f"; about {rounded(most)} more rows would decide {'it' if len(checks) == 1 else 'them'}"
+    return f"; about {rounded(math.ceil(max(known)))} more rows would decide {'it' if len(checks) == 1 else 'them'}"
+
+
+def rows_of(evaluation: Evaluation) -> int:
+    """How many rows judged."""
+    measured = max((metric.rows for metric in evaluation.metrics.values()), default=0)
+    return evaluation.holdout.rows if evaluation.holdout is not None else measured
 
 
 def reuse(decision: GateDecision) -> str:
