@@ -315,6 +315,7 @@ def test_a_month_that_is_not_there_is_an_error_and_publishes_nothing(
 def score(
     tools: Tools,
     scores: list[float],
+    *,
     keys: str = "abcd",
     partition: str = "2013-02",
     classes: tuple[Scalar, ...] = (False, True),

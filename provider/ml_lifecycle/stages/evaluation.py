@@ -35,7 +35,7 @@ from ml_lifecycle.core.contracts import (
     Verdict,
 )
 from ml_lifecycle.core.errors import DigestMismatchError
-from ml_lifecycle.core.evaluation import OPERATIONAL, RATES, decide
+from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER, OPERATIONAL, decide
 from ml_lifecycle.stages.champion import Champion
 from ml_lifecycle.stages.contenders import Comparison, Scored, score_holdout
 from ml_lifecycle.stages.rehearsal import rehearse
@@ -151,7 +151,8 @@ class _Measuring:
         return {
             name: difference(name, self.rows, CANDIDATE, old, spec=self.spec, own=self.own)
             for name in self.names
-            if name not in RATES
+            # Of the others, nobody said which way is better.
+            if name in HIGHER_IS_BETTER
         }
 
     def _of(self, rows: ScoredRows, contender: str) -> dict[str, Metric]:
