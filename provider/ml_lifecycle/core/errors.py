@@ -40,6 +40,16 @@ class UnknownBackendError(LifecycleError):
         )
 
 
+class UnknownMetricError(LifecycleError):
+    """A metric is called by a name that none has, or is of no use for what the model predicts."""
+
+    def __init__(self, name: str, known: Iterable[str], *, task: str) -> None:
+        super().__init__(
+            f"{name!r} is not a metric of a {task} model",
+            way_out=f"known are {', '.join(sorted(known))}{did_you_mean(name, known)}",
+        )
+
+
 class CallableNotFoundError(LifecycleError):
     """The configuration names a function or class that cannot be imported, or that the deployment does not allow."""
 

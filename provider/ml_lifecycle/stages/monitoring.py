@@ -182,7 +182,7 @@ def measure_performance(job: PerformanceJob, tools: Tools) -> PerformanceReport:
     """Join the published predictions with their labels and judge; inconclusive while labels are missing.
 
     :raises DigestMismatchError: the predictions are not the bytes that scoring published.
-    :raises UnknownBackendError: no metric of this model's task is called so.
+    :raises UnknownMetricError: no metric of this model's task is called so.
     """
     from ml_lifecycle.backends.evaluation.metrics import measure
 

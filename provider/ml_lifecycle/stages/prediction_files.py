@@ -61,7 +61,7 @@ def gate_files(
 
     :param judged: How many candidates these rows have judged, this one included.
     :param first_release: There is no champion yet: rules that compare with it do not apply.
-    :raises UnknownBackendError: a metric does not fit the task.
+    :raises UnknownMetricError: a metric does not fit the task.
     """
     evaluation = evaluate_files(read, wanted)
     absent = {index: why for index, rule in enumerate(rules) if (why := _absent(rule, read)) is not None}
@@ -87,7 +87,7 @@ def evaluate_files(read: FileRows, wanted: Wanted) -> Evaluation:
 
     What an evaluation says about a model is empty: files tell of none. Digests are those of the files.
 
-    :raises UnknownBackendError: a metric does not fit the task.
+    :raises UnknownMetricError: a metric does not fit the task.
     """
     names = wanted.metrics or DEFAULT_METRICS[read.rows.task]
     for name in names:

@@ -73,7 +73,7 @@ def metric_of(
 ) -> Metric:
     """The metric with its two-sided 95% interval; ``None`` where they are not known.
 
-    :raises UnknownBackendError: no metric of this task is called so.
+    :raises UnknownMetricError: no metric of this task is called so.
     """
     check_metric(name, rows.task)
     found = estimate(name, Part(rows, spec), contender, own=own)
@@ -88,7 +88,7 @@ def difference(
 
     Metrics of which no way is better, and the team's own, are taken as better where they are higher.
 
-    :raises UnknownBackendError: no metric of this task is called so.
+    :raises UnknownMetricError: no metric of this task is called so.
     """
     check_metric(name, rows.task)
     higher = HIGHER_IS_BETTER.get(name, True)

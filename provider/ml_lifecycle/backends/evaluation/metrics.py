@@ -14,7 +14,7 @@ from ml_lifecycle.backends.evaluation.bootstrap import sums_by
 from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows, Task
 from ml_lifecycle.backends.evaluation.sums import SHARES, SUMS, Scored, as_sums, equal_bins, stated_and_true, total
 from ml_lifecycle.core.contracts import MeasurementSpec
-from ml_lifecycle.core.errors import UnknownBackendError
+from ml_lifecycle.core.errors import UnknownMetricError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,11 +37,11 @@ _LONGEST_REASON: Final = 200
 def check_metric(name: str, task: Task) -> None:
     """Refuse a metric that is unknown, or that does not fit the task; of one's own, nothing is known beforehand.
 
-    :raises UnknownBackendError: no metric of this task is called so.
+    :raises UnknownMetricError: no metric of this task is called so.
     """
     known = (*_AREAS[task], *SHARES[task], *SUMS[task])
     if ":" not in name and name not in known:
-        raise UnknownBackendError(f"{task} metric", name, known)
+        raise UnknownMetricError(name, known, task=task)
 
 
 def measure(
@@ -54,7 +54,7 @@ def measure(
 ) -> float | None:
     """The metric's value, or ``None`` where it is undefined: no rows, a missing score, an area on one class.
 
-    :raises UnknownBackendError: no metric of this task is called so.
+    :raises UnknownMetricError: no metric of this task is called so.
     """
     check_metric(name, rows.task)
     part = Part(rows, spec)

@@ -36,7 +36,7 @@ def measure_rules(
     """Measure what every rule is held against, in each of its places; what cannot be measured says why.
 
     :param judged: How many candidates the holdout has judged, this one included.
-    :raises UnknownBackendError: a rule names a metric that is unknown, or does not fit the task.
+    :raises UnknownMetricError: a rule names a metric that is unknown, or does not fit the task.
     """
     for rule in rules:
         if rule.metric not in OPERATIONAL and rule.metric not in own:
