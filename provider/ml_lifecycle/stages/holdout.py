@@ -165,7 +165,8 @@ def times_of(rows: pd.DataFrame, time: str | None) -> NDArray[np.datetime64] | N
     if time is None or time not in rows.columns or types.is_numeric_dtype(rows[time].dtype):
         return None
     try:
-        moments = pd.to_datetime(rows[time], utc=True)
+        # Without a format, pandas guesses: day or month first as it may come.
+        moments = pd.to_datetime(rows[time], utc=True, format="ISO8601")
     except (TypeError, ValueError):
         return None
     found: NDArray[np.datetime64] = moments.dt.tz_localize(None).to_numpy("datetime64[ns]")
