@@ -130,8 +130,8 @@ def _gate(decision: GateDecision) -> str:
             (
                 cell(words.rule(check)),
                 words.MARKS[check.verdict],
-                words.number(check.observed),
-                words.interval(check.low, check.high) or words.NOTHING,
+                words.number(check.observed, sign=words.is_difference(check)),
+                words.interval(check.low, check.high, sign=words.is_difference(check)) or words.NOTHING,
                 f"{check.rows:,}" if check.rows else words.NOTHING,
                 cell(check.method) or words.NOTHING,
                 cell(check.detail, longest=300),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_lifecycle.backends.evaluation.rows import BASELINE, CANDIDATE, CHAMPION
@@ -20,6 +19,7 @@ from ml_lifecycle.core.contracts import (
     Evaluation,
     GateCheck,
     GateDecision,
+    HoldoutFacts,
     Metric,
     ModelPurpose,
     ServingCheck,
@@ -137,14 +137,21 @@ def _facts(decision: GateDecision, links: Mapping[str, str], purpose: ModelPurpo
     run = links.get(CANDIDATE, "")
     yield Fact("Candidate", f"run {model.run_id[:8]}", words.clean(model.estimator), run)
     yield _opponent(evaluation, links)
-    dropped = sum(dataset.dropped.values())
-    more = f"{words.count(dropped, 'row')} dropped before" if dropped else ""
-    yield Fact(
-        "Trained on", _partitions(dataset.partitions), f"{words.count(model.training_rows, 'row')}; {more}".rstrip("; ")
-    )
-    yield Fact("Judged on", words.count(words.rows_of(evaluation), "row"), words.split(model.holdout))
+    yield Fact("Trained on", _partitions(dataset.partitions), "; ".join(_trained(evaluation)))
+    judged = [_period(evaluation.holdout), words.split(model.holdout)]
+    yield Fact("Judged on", words.count(words.rows_of(evaluation), "row"), "; ".join(filter(None, judged)))
+    if proof := _proof(evaluation):
+        yield Fact("Proven", proof)
     if decision.judged > 1:
         yield Fact("The holdout was used for", words.count(decision.judged, "candidate"), "this one included")
+
+
+def _trained(evaluation: Evaluation) -> Iterator[str]:
+    model = evaluation.model
+    yield words.count(model.training_rows, "row")
+    for because, rows in model.dataset.dropped.items():
+        yield f"{words.count(rows, 'row')} dropped: {words.clean(because)}"
+    yield f"fingerprint {model.dataset.fingerprint[:12]}"
 
 
 def _opponent(evaluation: Evaluation, links: Mapping[str, str]) -> Fact:
@@ -207,9 +214,8 @@ def _scales(checks: Sequence[GateCheck]) -> dict[tuple[object, ...], Scale | Non
 
 
 def _check_line(check: GateCheck, scale: Scale | None) -> _CheckLine:
-    compared = bool(check.versus) and check.low is not None
+    compared = words.is_difference(check)
     bar = Bar(check.observed, check.low, check.high, kind=check.verdict.value)
-    # A first release has nothing to differ from: what is observed is the metric itself.
     drawn = not check.versus or compared
     return _CheckLine(
         check=check,
@@ -393,10 +399,8 @@ def _data(evaluation: Evaluation) -> Iterator[Fact]:
         yield Fact("Dropped", words.count(rows, "row"), words.clean(because, longest=200))
     yield Fact("Holdout", words.count(words.rows_of(evaluation), "row"), words.split(model.holdout))
     if holdout is not None:
-        yield Fact(
-            "Period of the holdout", _period(holdout.first, holdout.last), f"fingerprint {holdout.fingerprint[:12]}"
-        )
-        yield Fact("Proven", _proof(evaluation))
+        period = _period(holdout) or words.NOTHING
+        yield Fact("Period of the holdout", period, f"fingerprint {holdout.fingerprint[:12]}")
     yield Fact("Training", words.count(model.training_rows, "row"), words.clean(model.estimator, longest=120))
     for name, value in sorted(model.hyperparameters.items()):
         yield Fact(words.clean(name), words.clean(value, longest=120), "hyperparameter")
@@ -408,16 +412,16 @@ def _data(evaluation: Evaluation) -> Iterator[Fact]:
 def _proof(evaluation: Evaluation) -> str:
     holdout = evaluation.holdout
     if holdout is None or holdout.shared_keys:
-        return words.NOTHING
+        return ""
     until, first = holdout.training_until, holdout.first
     later = until is not None and first is not None and until < first
     return "no row stands in both parts" + (", and every held row is later than all training rows" if later else "")
 
 
-def _period(first: datetime | None, last: datetime | None) -> str:
-    if first is None or last is None:
-        return words.NOTHING
-    return f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
+def _period(holdout: HoldoutFacts | None) -> str:
+    if holdout is None or holdout.first is None or holdout.last is None:
+        return ""
+    return f"{holdout.first:%Y-%m-%d} to {holdout.last:%Y-%m-%d}"
 
 
 def _glossary(evaluation: Evaluation) -> Iterator[tuple[str, str]]:

@@ -142,6 +142,11 @@ def rule(check: GateCheck) -> str:
     return clean(text, longest=200)
 
 
+def is_difference(check: GateCheck) -> bool:
+    """Whether what was observed is a difference; a first release has nothing to differ from."""
+    return bool(check.versus) and (check.low is not None or check.high is not None)
+
+
 def interval(low: float | None, high: float | None, *, sign: bool = False) -> str:
     """Both ends; empty where there are none."""
     return "" if low is None and high is None else f"{number(low, sign=sign)} to {number(high, sign=sign)}"
