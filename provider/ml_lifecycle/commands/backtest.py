@@ -113,10 +113,8 @@ def _row(one: Replayed) -> tuple[str, ...]:
 def _summary(name: str, summary: Summary) -> Iterator[str]:
     outcomes = ", ".join(f"{number} {outcome}" for outcome, number in summary.outcomes.items())
     judgements = ", ".join(f"{_plural(what, number)}" for what, number in summary.judgements.items() if number)
-    gain = (
-        "" if summary.later_gain is None else f"; its promotions changed the metric by {summary.later_gain:+.4f} in sum"
-    )
-    yield f"{name}: {outcomes}: {judgements}{gain}"
+    gain = "" if summary.later_gain is None else f"; its promotions made {summary.later_gain:+.4f} later"
+    yield f"{name}: {outcomes}; {judgements}{gain}"
 
 
 def _plural(what: str, number: int) -> str:
