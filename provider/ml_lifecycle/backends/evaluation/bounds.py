@@ -23,6 +23,7 @@ NORMAL: Final = NormalDist()
 _FARTHEST: Final = 12.0
 """In standard normal scores: its tail, 2e-33, is as good as none."""
 _STEPS: Final = 60
+_LARGEST_EXPONENT: Final = 600.0
 FEW_DISCORDANT: Final = 25
 """Rows that only one of two is right about, below which the exact test is asked too: the usual rule for McNemar's."""
 _OUTERMOST: Final = 5
@@ -134,7 +135,9 @@ class Logit(Bounds):
 
     def _at(self, z: float) -> float:
         slope = self.value * (1 - self.value)
-        return 1 / (1 + (1 / self.value - 1) * math.exp(-_quantile(z, self.freedom) * self.spread / slope))
+        # Student's quantiles of few clusters go beyond what exp() can hold.
+        exponent = min(_LARGEST_EXPONENT, -_quantile(z, self.freedom) * self.spread / slope)
+        return 1 / (1 + (1 / self.value - 1) * math.exp(exponent))
 
     @property
     def error(self) -> float:
