@@ -248,7 +248,7 @@ def _score(probability: float) -> float:
 
 @dataclass(frozen=True)
 class Alike(Bounds):
-    """Two models that differ in nothing that counts: what so many rows leave open, by Tango's interval for none.
+    """Two models that differ on all rows alike, or on none: what so many leave open, by Tango's interval for none.
 
     :param scale: What a row counts at most, where it is a cost.
     """
@@ -258,7 +258,7 @@ class Alike(Bounds):
     value: float = 0.0
 
     def _at(self, z: float) -> float:
-        return math.copysign(self.scale * z**2 / (self.rows + z**2), z)
+        return self.value + math.copysign(self.scale * z**2 / (self.rows + z**2), z)
 
 
 class Bootstrap(Bounds):

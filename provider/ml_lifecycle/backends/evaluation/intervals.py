@@ -144,7 +144,7 @@ def _area(name: str, part: Part, area: Area, *, one: bool) -> Estimate:
     if error <= _rounding(area.influence):
         smaller = min(int((rows.truth == place).sum()) for place in np.unique(rows.truth))
         least = smaller if clusters.count is None else min(smaller, clusters.count)
-        bounds: Bounds = Wilson(area.value, least) if one else Alike(least)
+        bounds: Bounds = Wilson(area.value, least) if one else Alike(least, value=area.value)
         return found(bounds=bounds, influence=influence)
     bounds = Logit if one else Symmetric  # type: ignore[assignment]
     return found(bounds=bounds(area.value, error, clusters.freedom), influence=influence)  # type: ignore[operator]
@@ -261,7 +261,7 @@ def _paired_shares(part: Part, new: Share, old: Share, sign: int) -> Estimate:
     if error is None:
         return found(detail=_TOO_FEW)
     if error <= _rounding(influence):
-        return found(bounds=Alike(clusters.count or len(first)))
+        return found(bounds=Alike(clusters.count or len(first), value=value))
     return found(bounds=Symmetric(value, error, clusters.freedom))
 
 
@@ -276,7 +276,7 @@ def _paired_sums(name: str, part: Part, new: Sums, old: Sums, sign: int) -> Esti
 
     def constant(found: float, units: Units) -> Bounds | None:
         """Of a difference that no resample moves."""
-        return Alike(units.members, scale) if scale > 0 and abs(found) < _ROUNDING else None
+        return Alike(units.members, scale, found) if scale > 0 else None
 
     return _bootstrap(name, part, columns_of((new, old)), value, constant=constant, paired=True)
 

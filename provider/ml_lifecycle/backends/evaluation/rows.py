@@ -49,10 +49,8 @@ class ScoredRows:
     def __len__(self) -> int:
         return len(self.truth)
 
-    def part(self, chosen: NDArray[np.bool_]) -> ScoredRows:
-        """The chosen rows alone, in their order."""
-        optional = (self.weight, self.cluster, self.time)
-        weight, cluster, time = (values[chosen] if values is not None else None for values in optional)
+    def part(self, chosen: slice | NDArray[Any]) -> ScoredRows:
+        """The chosen rows alone: by a mask or a slice in their order, by places in the places' order."""
         return ScoredRows(
             task=self.task,
             truth=self.truth[chosen],
@@ -60,9 +58,9 @@ class ScoredRows:
             keys=self.keys[chosen],
             classes=self.classes,
             slices={name: values[chosen] for name, values in self.slices.items()},
-            weight=weight,
-            cluster=cluster,
-            time=time,
+            weight=self.weight[chosen] if self.weight is not None else None,
+            cluster=self.cluster[chosen] if self.cluster is not None else None,
+            time=self.time[chosen] if self.time is not None else None,
         )
 
     def to_table(self) -> pd.DataFrame:
@@ -131,7 +129,8 @@ def _place(name: object) -> int:
 def cluster_codes(table: pd.DataFrame, cluster: str | None, *, time: str | None) -> NDArray[np.int64] | None:
     """A number per row that rows of the same cluster share; ``None`` where every row stands for itself.
 
-    :param cluster: A column, or one of :data:`~ml_lifecycle.core.evaluation.PERIODS` of the ``time`` column; a column of that name wins.
+    :param cluster: A column, or one of :data:`~ml_lifecycle.core.evaluation.PERIODS` of the ``time`` column; a column
+        of that name wins.
     :raises ColumnError: there is no such column, or it has gaps.
     """
     import pandas as pd

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,7 +114,7 @@ class _Measurement:
         if few:
             yield f"{rule.each}={FEW}", Part(self._where(rule.each, few), self.evaluation.spec)
         if not parts:
-            yield rule.each, Part(_rows_at(self.rows, slice(0, 0)), self.evaluation.spec)
+            yield rule.each, Part(self.rows.part(slice(0, 0)), self.evaluation.spec)
 
     def one(self, rule: GateRule, place: str, part: Part) -> Estimate:
         """A rule's metric, or its difference to what the rule compares with."""
@@ -168,7 +167,7 @@ class _Measurement:
     def _where(self, column: str, values: Iterable[str]) -> ScoredRows:
         import pandas as pd
 
-        return _rows_at(self.rows, pd.Series(self.rows.slices[column]).isin(list(values)).to_numpy())
+        return self.rows.part(pd.Series(self.rows.slices[column]).isin(list(values)).to_numpy())
 
 
 def _higher_is_better(rule: GateRule) -> bool | None:
@@ -187,24 +186,10 @@ def _split(rows: ScoredRows, column: str, spec: Any) -> Iterator[tuple[str, Part
         return
     # The smallest type that holds the codes is sorted without comparisons.
     order = np.argsort(codes.astype(np.min_scalar_type(len(values))), kind="stable")
-    ordered = _rows_at(rows, order)
+    ordered = rows.part(order)
     ends = np.cumsum(np.bincount(codes, minlength=len(values)))
     for value, end, count in zip(values, ends, np.diff(np.append(0, ends)), strict=True):
-        yield str(value), Part(_rows_at(ordered, slice(int(end - count), int(end))), spec)
-
-
-def _rows_at(rows: ScoredRows, at: slice | NDArray[Any]) -> ScoredRows:
-    """Some rows of all; without their slices, keys and times, which no metric reads."""
-    return dataclasses.replace(
-        rows,
-        truth=rows.truth[at],
-        scores={name: score[at] for name, score in rows.scores.items()},
-        keys=rows.keys[:0],
-        slices={},
-        weight=rows.weight[at] if rows.weight is not None else None,
-        cluster=rows.cluster[at] if rows.cluster is not None else None,
-        time=None,
-    )
+        yield str(value), Part(ordered.part(slice(int(end - count), int(end))), spec)
 
 
 # --- Gaps between groups ---------------------------------------------------------------------------------------------
