@@ -45,7 +45,7 @@ AIRFLOW: Final = (
     "airflow.sdk.execution_time.supervisor",
     "airflow.dag_processing.dagbag",
 )
-OWN: Final = ("core", "backends", "stages", "pipeline", "hooks", "operators", "sensors", "dag_factories")
+OWN: Final = ("core", "backends", "serving", "stages", "pipeline", "hooks", "operators", "sensors", "dag_factories")
 _ENTERED_BY_THEIR_TOOL: Final = "ml_lifecycle.backends.ledger.migrations"
 
 
