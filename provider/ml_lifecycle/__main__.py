@@ -14,7 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ml_lifecycle import __version__
-from ml_lifecycle.commands import audit, backtest, decide, doctor, keygen, ledger, owners, predictions, status, verify
+from ml_lifecycle.commands import (
+    audit,
+    backtest,
+    decide,
+    doctor,
+    history,
+    keygen,
+    ledger,
+    owners,
+    predictions,
+    status,
+    verify,
+)
 from ml_lifecycle.commands.output import (
     BAD_INPUT,
     CRASHED,
@@ -109,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_training_commands(commands)
     _add_model_commands(commands)
     backtest.add_parser(commands)
+    history.add_parser(commands)
     audit.add_parser(commands)
     ledger.add_parser(commands)
     decide.add_parser(commands)

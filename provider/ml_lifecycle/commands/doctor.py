@@ -8,19 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_lifecycle.commands.ledgers import add_options, opened, places
+from ml_lifecycle.commands.ledgers import FOLDER, add_options, opened, places, tracking_at
 from ml_lifecycle.commands.output import CODES, DONE, FAILED, counted, print_json
-from ml_lifecycle.core.errors import RequestError
 
 if TYPE_CHECKING:
     from ml_lifecycle.backends.ledger.base import Ledger
-    from ml_lifecycle.backends.tracking.local import LocalTracking
-    from ml_lifecycle.backends.tracking.mlflow import MlflowTracking
     from ml_lifecycle.core.invariants import Violation
     from ml_lifecycle.stages.runner import Tools
 
 _CODES = f"exit codes: 0 sound, 1 something does not hold, {CODES}\n"
-_FOLDER = "file://"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -72,7 +68,7 @@ def _each(known: tuple[tuple[str, str], ...], ledger: Ledger, mlflow: str | None
     from ml_lifecycle.stages.runner import Tools
 
     with tempfile.TemporaryDirectory(prefix="ml-lifecycle-") as empty:
-        tracking = _tracking(mlflow or f"{_FOLDER}{empty}")
+        tracking = tracking_at(mlflow or f"{FOLDER}{empty}")
         for model, environment in known:
             yield (
                 model,
@@ -85,17 +81,3 @@ def _each(known: tuple[tuple[str, str], ...], ledger: Ledger, mlflow: str | None
                     environment=environment,
                 ),
             )
-
-
-def _tracking(url: str) -> LocalTracking | MlflowTracking:
-    from ml_lifecycle.backends.tracking.local import LocalTracking
-    from ml_lifecycle.backends.tracking.mlflow import MlflowTracking
-
-    if url.startswith(_FOLDER):
-        folder = Path(url.removeprefix(_FOLDER))
-        if not folder.is_dir():
-            raise RequestError("there is no such folder", where=f"--mlflow {url}", way_out="write it from the root")
-        return LocalTracking(folder)
-    if not url.startswith(("http://", "https://")):
-        raise RequestError(f"{url!r} is no address", where="--mlflow", way_out="write http://..., or file:///...")
-    return MlflowTracking(url)

@@ -1,4 +1,4 @@
-"""The ledger that a command is about."""
+"""The ledger that a command is about, and the runs beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from ml_lifecycle.core.errors import RequestError
 
 if TYPE_CHECKING:
     from ml_lifecycle.backends.ledger.base import Ledger
+    from ml_lifecycle.backends.tracking.local import LocalTracking
+    from ml_lifecycle.backends.tracking.mlflow import MlflowTracking
 
+FOLDER = "file://"
 _FILE = "sqlite:///"
 
 
@@ -60,3 +63,21 @@ def places(ledger: Ledger, *, environment: str | None, model: str | None = None)
             f"the ledger knows nothing of {asked}", way_out=f"it knows {there}" if there else "check its address"
         )
     return found
+
+
+def tracking_at(url: str) -> LocalTracking | MlflowTracking:
+    """Runs and registry at an address, or in a folder.
+
+    :raises RequestError: it is neither.
+    """
+    from ml_lifecycle.backends.tracking.local import LocalTracking
+    from ml_lifecycle.backends.tracking.mlflow import MlflowTracking
+
+    if url.startswith(FOLDER):
+        folder = Path(url.removeprefix(FOLDER))
+        if not folder.is_dir():
+            raise RequestError("there is no such folder", where=f"--mlflow {url}", way_out="write it from the root")
+        return LocalTracking(folder)
+    if not url.startswith(("http://", "https://")):
+        raise RequestError(f"{url!r} is no address", where="--mlflow", way_out="write http://..., or file:///...")
+    return MlflowTracking(url)

@@ -21,7 +21,6 @@ from ml_lifecycle.core.contracts import (
     Evaluation,
     GateDecision,
     GateRule,
-    HoldoutFacts,
     HoldoutSpec,
     Measured,
     MeasurementSpec,
@@ -29,7 +28,6 @@ from ml_lifecycle.core.contracts import (
     TrainedModel,
 )
 from ml_lifecycle.core.evaluation import OPERATIONAL, decide
-from ml_lifecycle.stages.holdout import fingerprint_of
 
 DEFAULT_METRICS: Final[Mapping[Task, tuple[str, ...]]] = {
     "binary": ("roc_auc", "log_loss", "brier"),
@@ -85,7 +83,8 @@ def _absent(rule: GateRule, read: FileRows) -> str | None:
 def evaluate_files(read: FileRows, wanted: Wanted) -> Evaluation:
     """Measure every contender with 95% intervals, also by slice.
 
-    What an evaluation says about a model is empty: files tell of none. Digests are those of the files.
+    What an evaluation says about a model and about its training is empty: files tell nothing of either. Digests are
+    those of the files.
 
     :raises UnknownMetricError: a metric does not fit the task.
     """
@@ -114,7 +113,6 @@ def evaluate_files(read: FileRows, wanted: Wanted) -> Evaluation:
         task=read.rows.task,
         classes=read.rows.classes,
         spec=wanted.spec,
-        holdout=_holdout(read),
         others=others,
     )
 
@@ -162,19 +160,4 @@ def _model(read: FileRows, digest: str) -> TrainedModel:
         dataset=dataset,
         holdout=HoldoutSpec(by="given"),
         training_rows=0,
-    )
-
-
-def _holdout(read: FileRows) -> HoldoutFacts:
-    import pandas as pd
-
-    time = read.rows.time
-    known = pd.Series(time).dropna() if time is not None else pd.Series(dtype="datetime64[ns]")
-    return HoldoutFacts(
-        fingerprint=fingerprint_of(read.rows),
-        spec=HoldoutSpec(by="given"),
-        rows=len(read.rows),
-        training_rows=0,
-        first=known.min().to_pydatetime() if len(known) else None,
-        last=known.max().to_pydatetime() if len(known) else None,
     )
