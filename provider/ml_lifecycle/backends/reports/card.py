@@ -39,14 +39,14 @@ def render_card(
 
 def _details(evaluation: Evaluation, links: Mapping[str, str], purpose: ModelPurpose) -> list[str]:
     model = evaluation.model
-    run, address = f"`{cell(model.run_id)}`", links.get(CANDIDATE, "")
+    run, address = cell(model.run_id), links.get(CANDIDATE, "")
     facts = [
         ("Model", cell(model.name)),
         ("Digest", f"`{model.digest}`"),
         ("Kind", f"{evaluation.task}, {cell(model.estimator or 'estimator not on record')}"),
         ("Format", model.format),
         ("Run", f"[{run}](<{address}>)" if address.startswith(("http://", "https://")) else run),
-        ("Features", f"`{cell(model.features)}`" if model.features else words.NOTHING),
+        ("Features", cell(model.features) or words.NOTHING),
     ]
     facts += [("Owner", cell(purpose.owner)), ("Contact", cell(purpose.contact)), ("Risk", cell(purpose.risk))]
     return [_list((name, value) for name, value in facts if value)]
@@ -97,7 +97,7 @@ def _evaluation_data(decision: GateDecision) -> list[str]:
         if holdout.first is not None and holdout.last is not None:
             facts.append(("Period", f"{holdout.first:%Y-%m-%d} to {holdout.last:%Y-%m-%d}"))
     facts.append(("Candidates that these rows judged", f"{decision.judged:,}, this one included"))
-    facts.append(("Row-level predictions", f"`{cell(evaluation.predictions_uri)}`"))
+    facts.append(("Row-level predictions", cell(evaluation.predictions_uri)))
     return [_list(facts)]
 
 
@@ -106,7 +106,7 @@ def _training_data(evaluation: Evaluation) -> list[str]:
     facts = [
         ("Partitions", cell(", ".join(dataset.partitions) or words.NOTHING, longest=600)),
         ("Rows", f"{model.training_rows:,} of {dataset.rows:,}; the others judge"),
-        ("Dataset", f"`{cell(dataset.uri)}`"),
+        ("Dataset", cell(dataset.uri)),
         ("Fingerprint", f"`{dataset.fingerprint}`"),
         *((f"Dropped: {cell(because)}", f"{rows:,}") for because, rows in dataset.dropped.items()),
     ]
@@ -212,9 +212,12 @@ def _recipe(evaluation: Evaluation) -> list[str]:
     model = evaluation.model
     facts = [
         ("Training key", f"`{model.training_key}`"),
-        ("Code version", f"`{cell(model.code_version)}`" if model.code_version else words.NOTHING),
-        ("Feature code", f"`{cell(model.features)}`, digest `{model.features_digest or words.NOTHING}`"),
-        ("Environment digest", f"`{model.environment_digest or words.NOTHING}`"),
+        ("Code version", cell(model.code_version) or words.NOTHING),
+        (
+            "Feature code",
+            f"{cell(model.features) or words.NOTHING}, digest {cell(model.features_digest) or words.NOTHING}",
+        ),
+        ("Environment digest", cell(model.environment_digest) or words.NOTHING),
         ("Hardware", cell(model.hardware) or words.NOTHING),
         ("Seed", words.NOTHING if model.seed is None else str(model.seed)),
         *((f"Hyperparameter {cell(name)}", cell(value)) for name, value in sorted(model.hyperparameters.items())),
