@@ -557,14 +557,20 @@ def _worst_first(values: Mapping[str, Metric], *, better: bool) -> Iterator[tupl
 
 def links(addresses: Mapping[str, str]) -> str:
     """Where to look, as a list; empty where nowhere."""
-    shown = [f"- {_link(name, address)}" for name, address in addresses.items() if address]
+    shown = [f"- {link(name, address)}" for name, address in addresses.items() if address]
     return "\n".join(["### Where to look", "", *shown]) if shown else ""
 
 
-def _link(name: str, address: str) -> str:
-    if re.fullmatch(r"https?://[^\s<>\\]+", address):
+def link(name: str, address: str) -> str:
+    """A link to a web page; an address that is none is shown as text."""
+    if is_web_page(address):
         return f"[{cell(name)}](<{address}>)"
     return f"{cell(name)}: {cell(address)}"
+
+
+def is_web_page(address: str) -> bool:
+    """Whether a link to the address opens a page, and does nothing else."""
+    return re.fullmatch(r"https?://[^\s<>\\\"']+", address) is not None
 
 
 def _bounds(low: float | None, high: float | None) -> str:

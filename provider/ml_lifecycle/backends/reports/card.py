@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ml_lifecycle.backends.evaluation.rows import CANDIDATE
 from ml_lifecycle.backends.reports import words
 from ml_lifecycle.backends.reports.tables import SliceTable
-from ml_lifecycle.core.approval import cell, grid
+from ml_lifecycle.core.approval import cell, grid, is_web_page, link
 from ml_lifecycle.core.contracts import Difference, Evaluation, GateDecision, Metric, ModelPurpose
 
 
@@ -39,13 +39,13 @@ def render_card(
 
 def _details(evaluation: Evaluation, links: Mapping[str, str], purpose: ModelPurpose) -> list[str]:
     model = evaluation.model
-    run, address = cell(model.run_id), links.get(CANDIDATE, "")
+    address = links.get(CANDIDATE, "")
     facts = [
         ("Model", cell(model.name)),
         ("Digest", f"`{model.digest}`"),
         ("Kind", f"{evaluation.task}, {cell(model.estimator or 'estimator not on record')}"),
         ("Format", model.format),
-        ("Run", f"[{run}](<{address}>)" if address.startswith(("http://", "https://")) else run),
+        ("Run", link(model.run_id, address) if is_web_page(address) else cell(model.run_id)),
         ("Features", cell(model.features) or words.NOTHING),
     ]
     facts += [("Owner", cell(purpose.owner)), ("Contact", cell(purpose.contact)), ("Risk", cell(purpose.risk))]

@@ -12,6 +12,7 @@ from ml_lifecycle.backends.reports import words
 from ml_lifecycle.backends.reports.graphics import Bar, Scale, against_limit, beside
 from ml_lifecycle.backends.reports.plots import Plot
 from ml_lifecycle.backends.reports.tables import Confusion, SliceLine, SliceTable
+from ml_lifecycle.core.approval import is_web_page
 from ml_lifecycle.core.contracts import (
     ChampionResult,
     Contender,
@@ -59,7 +60,7 @@ def render_page(
     :param plots: ``None`` where none could be drawn, which the page says.
     :param links: Addresses of the runs, by contender; only http and https ones are linked.
     """
-    safe = {name: address for name, address in links.items() if address.startswith(("http://", "https://"))}
+    safe = {name: address for name, address in links.items() if is_web_page(address)}
     evaluation = decision.evaluation
     shown, folded = _checks(decision)
     page = {
