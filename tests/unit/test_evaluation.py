@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from sklearn.metrics import roc_auc_score  # noqa: TID253  # as above
 
 from ml_lifecycle.backends.files import file_digest
 from ml_lifecycle.backends.tracking.local import LocalTracking
-from ml_lifecycle.core.contracts import Columns, Evaluation, GateRule, TrainedModel, Verdict
+from ml_lifecycle.core.contracts import Columns, Evaluation, GateRule, ServingCheck, TrainedModel, Verdict
 from ml_lifecycle.core.errors import ChampionError, ColumnError, DigestMismatchError, UntrustedModelError
 from ml_lifecycle.stages.champion import champion_of, load_trained
 from ml_lifecycle.stages.evaluation import EvaluationJob, RegistrationJob, describe, evaluate, register
-from ml_lifecycle.stages.runner import Tools
+from ml_lifecycle.stages.runner import Tools, record, run
 from tests.fakes.small_model import dataset, judged, registered, released, request, rows, trained, with_project
 
 VERSUS = GateRule(metric="roc_auc", versus="champion", margin=0.05)
@@ -154,6 +155,30 @@ def test_an_evaluation_tells_whether_the_package_would_serve(tools: Tools) -> No
     assert evaluation.serving.verdict is Verdict.PASS, evaluation.serving.detail
     assert decision.checks[-1].metric == "serving"
     assert decision.verdict is Verdict.PASS
+
+
+def test_a_retry_in_the_same_run_gives_the_evidence_of_the_first_try(tools: Tools) -> None:
+    once = dataclasses.replace(tools, run="flights_train/manual__1")
+    job = EvaluationJob(model=trained(once))
+
+    first = run(evaluate, job, once, model="flights")
+    again = run(evaluate, job, once, model="flights")
+
+    assert first.serving is not None
+    assert again == first
+
+
+def test_a_package_that_failed_to_serve_is_tried_again(tools: Tools) -> None:
+    once = dataclasses.replace(tools, run="flights_train/manual__1")
+    job = EvaluationJob(model=trained(once), rehearse=True)
+    first = run(evaluate, job, once, model="flights")
+    slow = ServingCheck(verdict=Verdict.FAIL, rows=0, detail="it did not answer within 120 s")
+    record("evaluate", first.model_copy(update={"serving": slow}), once, model="flights")
+
+    again = run(evaluate, job, once, model="flights")
+
+    assert again.serving is not None
+    assert again.serving.verdict is Verdict.PASS
 
 
 # --- The champion ----------------------------------------------------------------------------------------------------
