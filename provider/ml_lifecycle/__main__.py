@@ -210,6 +210,13 @@ def _add_model_commands(commands: Any) -> None:
 def _prediction_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--champion", type=Path, metavar="FILE", help="the champion's predictions of the same rows")
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="a simple prediction of the same rows")
+    parser.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="N=FILE",
+        help="predictions of a version that a rule names by its number; may be repeated",
+    )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report for people here")
     _project(parser)
     _workspace(parser)
@@ -344,7 +351,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         with extras_named():
             predictions.evaluate(options, metrics, slices)
         return DONE
-    _refuse_idle(options, "--model", "rules", "champion", "baseline", "html")
+    _refuse_idle(options, "--model", "rules", "champion", "baseline", "against", "html")
     model = _handed(options.model, TrainedModel, "train")
     job = EvaluationJob(model=model, slices=slices, **({"metrics": metrics} if metrics else {}))
     evaluation = run(evaluate, job, _tools(options, options.project), model=model.name)
@@ -363,7 +370,7 @@ def _gate(options: argparse.Namespace) -> int:
     if options.candidate is not None:
         with extras_named():
             return _code(predictions.gate(options, rules).verdict.value)
-    _refuse_idle(options, "--evaluation", "champion", "baseline", "html")
+    _refuse_idle(options, "--evaluation", "champion", "baseline", "against", "html")
     if options.rules is not None:
         from ml_lifecycle.pipeline.rules import read_rules
 
@@ -576,7 +583,7 @@ def _rule(text: str) -> GateRule:
 
 
 def _refuse_idle(options: argparse.Namespace, beside: str, *names: str) -> None:
-    idle = [f"--{name}" for name in names if getattr(options, name) is not None]
+    idle = [f"--{name}" for name in names if getattr(options, name) not in (None, [])]
     if idle:
         raise RequestError(f"{', '.join(idle)} means nothing beside {beside}", way_out="hand in files of predictions")
 

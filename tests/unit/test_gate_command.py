@@ -219,6 +219,10 @@ def test_files_that_cannot_be_used_end_with_64(
         (["gate", "--rule", "rmse<=3", "--candidate", "candidate.parquet"], "rmse"),
         (["evaluate", "--predictions", "candidate.parquet", "--slices", "dest"], "there is no column 'dest'"),
         (["evaluate", "--model", "model.json", *BOTH], "--champion means nothing beside --model"),
+        (
+            ["gate", "--evaluation", "e.json", "--rule", "f1>=0.5", *BOTH],
+            "--champion means nothing beside --evaluation",
+        ),
     ],
 )
 def test_a_wrong_question_ends_with_64(
@@ -316,6 +320,24 @@ def test_a_baseline_may_be_a_column_or_a_file(here: Path) -> None:
 
     assert main(gate()) == 0
     assert main(gate("--baseline", "baseline.parquet")) == 0
+
+
+def test_a_version_that_a_rule_names_has_a_file_of_its_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "rules.yaml").write_text("gate:\n  - {metric: roc_auc, versus: 3, margin: 0.01}\n")
+
+    assert main(gate()) == 2
+    assert "no file holds what version 3 predicts" in capsys.readouterr().out
+    assert main(gate("--against", "3=champion.csv")) == 0
+    assert main(gate("--against", "champion.csv")) == 64
+
+
+def test_the_report_for_people_is_written_beside_the_verdict(here: Path) -> None:
+    code = main(gate(*BOTH, "--html", "report.html"))
+
+    page = (here / "report.html").read_text()
+    assert "Content-Security-Policy" in page
+    assert "ROC AUC at least 0.6" in page
+    assert code == 0
 
 
 def test_a_file_is_measured_by_slice(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

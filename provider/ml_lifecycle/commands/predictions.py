@@ -189,7 +189,14 @@ def _read(
 
 
 def _others(options: argparse.Namespace) -> dict[str, Path]:
-    return {name: path for name in ("champion", "baseline") if (path := getattr(options, name)) is not None}
+    """Every other contender's file, by what rules call it."""
+    found = {name: path for name in ("champion", "baseline") if (path := getattr(options, name)) is not None}
+    for text in options.against:
+        number, equals, path = text.partition("=")
+        if not (equals and path and number.isascii() and number.isdigit()):
+            raise RequestError(f"{text!r} names no version", where="--against", way_out="write 3=predictions.parquet")
+        found[str(int(number))] = Path(path)
+    return found
 
 
 def _columns(options: argparse.Namespace, rules: Rules | None) -> FileColumns:

@@ -127,6 +127,7 @@ def _disagreements(rules: dict[int, GateSection], found: RulesFile | None) -> It
             what, _, way_out = str(error).rpartition("; ")
             yield Disagreement((*loc, "metric"), what, way_out)
     if found is not None:
-        sections = Sections(None, None, None, found, None, None, None, {})
+        measured = found.model_copy(update={"metrics": (*found.metrics, *(rule.metric for rule in rules.values()))})
+        sections = Sections(None, None, None, measured, None, None, None, {})
         for one in measurement_disagreements(sections):
             yield Disagreement(one.loc[1:], one.what, one.way_out)
