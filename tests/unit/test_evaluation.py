@@ -17,7 +17,7 @@ from ml_lifecycle.core.contracts import Columns, Evaluation, GateRule, ServingCh
 from ml_lifecycle.core.errors import ChampionError, ColumnError, DigestMismatchError, UntrustedModelError
 from ml_lifecycle.stages.champion import champion_of, load_trained
 from ml_lifecycle.stages.evaluation import EvaluationJob, RegistrationJob, describe, evaluate, register
-from ml_lifecycle.stages.runner import Tools, record, run
+from ml_lifecycle.stages.runner import Tools, run
 from tests.fakes.small_model import dataset, judged, registered, released, request, rows, trained, with_project
 
 VERSUS = GateRule(metric="roc_auc", versus="champion", margin=0.05)
@@ -157,28 +157,19 @@ def test_an_evaluation_tells_whether_the_package_would_serve(tools: Tools) -> No
     assert decision.verdict is Verdict.PASS
 
 
-def test_a_retry_in_the_same_run_gives_the_evidence_of_the_first_try(tools: Tools) -> None:
+@pytest.mark.parametrize(("first", "retries"), [(Verdict.PASS, 0), (Verdict.INCONCLUSIVE, 0), (Verdict.FAIL, 1)])
+def test_a_retry_in_the_same_run_gives_the_evidence_of_the_first_try_unless_that_failed(
+    first: Verdict, retries: int, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
     once = dataclasses.replace(tools, run="flights_train/manual__1")
+    checks = [ServingCheck(verdict=first, rows=64, load_s=1.0), ServingCheck(verdict=first, rows=64, load_s=2.0)]
+    left = iter(checks)
+    monkeypatch.setattr("ml_lifecycle.stages.evaluation.rehearse", lambda model, tools: next(left))
     job = EvaluationJob(model=trained(once))
 
-    first = run(evaluate, job, once, model="flights")
-    again = run(evaluate, job, once, model="flights")
+    found = [run(evaluate, job, once, model="flights").serving for _ in range(2)]
 
-    assert first.serving is not None
-    assert again == first
-
-
-def test_a_package_that_failed_to_serve_is_tried_again(tools: Tools) -> None:
-    once = dataclasses.replace(tools, run="flights_train/manual__1")
-    job = EvaluationJob(model=trained(once), rehearse=True)
-    first = run(evaluate, job, once, model="flights")
-    slow = ServingCheck(verdict=Verdict.FAIL, rows=0, detail="it did not answer within 120 s")
-    record("evaluate", first.model_copy(update={"serving": slow}), once, model="flights")
-
-    again = run(evaluate, job, once, model="flights")
-
-    assert again.serving is not None
-    assert again.serving.verdict is Verdict.PASS
+    assert found == [checks[0], checks[retries]]
 
 
 # --- The champion ----------------------------------------------------------------------------------------------------
