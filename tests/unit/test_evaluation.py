@@ -164,7 +164,7 @@ def test_a_retry_in_the_same_run_gives_the_evidence_of_the_first_try_unless_that
     once = dataclasses.replace(tools, run="flights_train/manual__1")
     checks = [ServingCheck(verdict=first, rows=64, load_s=1.0), ServingCheck(verdict=first, rows=64, load_s=2.0)]
     left = iter(checks)
-    monkeypatch.setattr("ml_lifecycle.stages.evaluation.rehearse", lambda model, tools: next(left))
+    monkeypatch.setattr("ml_lifecycle.stages.evaluation.rehearse", lambda *_: next(left))
     job = EvaluationJob(model=trained(once))
 
     found = [run(evaluate, job, once, model="flights").serving for _ in range(2)]
