@@ -337,6 +337,8 @@ def test_the_report_for_people_is_written_beside_the_verdict(here: Path) -> None
     page = (here / "report.html").read_text()
     assert "Content-Security-Policy" in page
     assert "ROC AUC at least 0.6" in page
+    assert "a file of predictions tells nothing of it" in page
+    assert not any(claim in page for claim in ("no row stands in both parts", "version 0", "first release", "; 0 rows"))
     assert code == 0
 
 

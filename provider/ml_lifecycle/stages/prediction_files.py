@@ -119,7 +119,7 @@ def evaluate_files(read: FileRows, wanted: Wanted) -> Evaluation:
 
 def _champion(read: FileRows, names: Sequence[str], wanted: Wanted) -> ChampionResult:
     return ChampionResult(
-        version=0,
+        version=0,  # no registry knows it
         digest=file_digest(read.files.others[CHAMPION]),
         metrics=_metrics(read.rows, CHAMPION, names, wanted),
         differences=_differences(read.rows, CHAMPION, names, wanted),

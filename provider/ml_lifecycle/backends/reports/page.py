@@ -114,7 +114,7 @@ def _sections(evaluation: Evaluation, slices: Sequence[SliceTable]) -> Iterator[
 
 
 def _notes(decision: GateDecision) -> Iterator[str]:
-    if decision.evaluation.champion is None:
+    if decision.evaluation.champion is None and not words.of_files(decision.evaluation):
         yield "This would be the first release: there is no champion to compare with."
     if reuse := words.reuse(decision):
         yield reuse
@@ -135,6 +135,13 @@ def _facts(decision: GateDecision, links: Mapping[str, str], purpose: ModelPurpo
     model, dataset = evaluation.model, evaluation.model.dataset
     if purpose.description:
         yield Fact("What it is for", words.clean(purpose.description, longest=600))
+    if words.of_files(evaluation):
+        yield Fact("Candidate", words.clean(model.uri, longest=200), "a file of predictions")
+        yield _opponent(evaluation, links)
+        yield Fact("Judged on", words.count(words.rows_of(evaluation), "row"))
+        if decision.judged > 1:
+            yield Fact("These rows were used for", words.count(decision.judged, "candidate"), "this one included")
+        return
     run = links.get(CANDIDATE, "")
     yield Fact("Candidate", f"run {model.run_id[:8]}", words.clean(model.estimator), run)
     yield _opponent(evaluation, links)
@@ -159,10 +166,12 @@ def _opponent(evaluation: Evaluation, links: Mapping[str, str]) -> Fact:
     champion = evaluation.champion
     if champion is None:
         others = ", ".join(_called(name) for name in evaluation.others)
-        return Fact("Compared with", others or "nothing", "there is no champion yet")
+        why = "no champion was handed in" if words.of_files(evaluation) else "there is no champion yet"
+        return Fact("Compared with", others or "nothing", why)
     others = ", ".join(_called(name) for name in evaluation.others)
     more = f"and with {others}" if others else f"digest {champion.digest[:12]}"
-    return Fact("Compared with", f"the champion, version {champion.version}", more, links.get(CHAMPION, ""))
+    called = "the champion" + (f", version {champion.version}" if champion.version else "")
+    return Fact("Compared with", called, more, links.get(CHAMPION, ""))
 
 
 def _called(name: str) -> str:
@@ -253,7 +262,8 @@ class _Cell:
 def _others(evaluation: Evaluation) -> Iterator[tuple[str, ChampionResult | Contender, str]]:
     """What the candidate is compared with: its name for links, its numbers, its name for people."""
     if evaluation.champion is not None:
-        yield CHAMPION, evaluation.champion, f"Champion (version {evaluation.champion.version})"
+        version = evaluation.champion.version
+        yield CHAMPION, evaluation.champion, f"Champion (version {version})" if version else "Champion"
     for name, other in evaluation.others.items():
         yield name, other, _called(name).removeprefix("the ").capitalize()
 
@@ -395,6 +405,9 @@ def _unit(value: float | None, unit: str) -> str:
 def _data(evaluation: Evaluation) -> Iterator[Fact]:
     model, dataset, holdout = evaluation.model, evaluation.model.dataset, evaluation.holdout
     yield Fact("Dataset", words.clean(dataset.uri, longest=200), f"fingerprint {dataset.fingerprint[:12]}")
+    if words.of_files(evaluation):
+        yield Fact("Training", words.NOTHING, "a file of predictions tells nothing of it")
+        return
     yield Fact("Partitions", _partitions(dataset.partitions), words.count(dataset.rows, "row"))
     for because, rows in dataset.dropped.items():
         yield Fact("Dropped", words.count(rows, "row"), words.clean(because, longest=200))

@@ -49,5 +49,5 @@ def legend(decision: GateDecision) -> dict[str, str]:
     champion, others = decision.evaluation.champion, decision.evaluation.others
     named = {CANDIDATE: "candidate"}
     if champion is not None:
-        named[CHAMPION] = f"champion (version {champion.version})"
+        named[CHAMPION] = f"champion (version {champion.version})" if champion.version else "champion"
     return named | {name: "baseline" if name == BASELINE else f"version {name}" for name in others}

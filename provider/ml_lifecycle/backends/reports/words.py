@@ -220,6 +220,11 @@ def reuse(decision: GateDecision) -> str:
     )
 
 
+def of_files(evaluation: Evaluation) -> bool:
+    """Whether only predictions were handed in, so that nothing is known of model and training."""
+    return not evaluation.model.run_id
+
+
 def split(spec: HoldoutSpec) -> str:
     """How the rows were kept back, in words."""
     if spec.by == "time":
