@@ -229,6 +229,13 @@ def test_each_of_several_classes_has_a_probability(tools: Tools) -> None:
     assert scores.sum(axis=1) == pytest.approx(np.ones(400))
 
 
+def test_a_classifier_without_probabilities_is_refused_before_it_is_trained(tools: Tools) -> None:
+    job = training_job(dataset(tools), estimator="sklearn.linear_model.SGDClassifier")
+
+    with pytest.raises(TrainingError, match=r"SGDClassifier predicts no probabilities.*loss: log_loss"):
+        train(job, tools)
+
+
 def test_countless_classes_are_refused(tools: Tools) -> None:
     found = dataset(tools, rows().assign(late=lambda table: table["id"]))
 

@@ -21,6 +21,8 @@ from ml_lifecycle.stages.runner import Tools
 
 TIMEOUT_S: Final = 120.0
 MEMORY_MB: Final = 4096
+_UNPACKED: Final = 10
+"""Times the size on disk that a model may take in memory."""
 _SOURCE_ROOT: Final = Path(rehearsal.__file__).resolve().parents[2]
 _PROGRAM: Final = f"import sys; sys.path.append(sys.argv[1]); from {rehearsal.__name__} import main; main()"
 """Isolated mode takes no path from the environment or the working directory, so that it is given."""
@@ -31,7 +33,7 @@ _LONGEST_LINE: Final = 300
 
 
 def rehearse(
-    model: TrainedModel, tools: Tools, *, timeout_s: float = TIMEOUT_S, memory_mb: int = MEMORY_MB
+    model: TrainedModel, tools: Tools, *, timeout_s: float = TIMEOUT_S, memory_mb: int | None = None
 ) -> ServingCheck:
     """Load the package in a clean process, with our trusted types only, and have it repeat training's predictions.
 
@@ -39,7 +41,7 @@ def rehearse(
     memory and time. A package that would not serve is an answer and never an error.
 
     :param timeout_s: After so long the process is killed.
-    :param memory_mb: Address space that it may ask for.
+    :param memory_mb: Address space that it may ask for; by default 4 GB, and more for packages beyond 400 MB.
     """
     with tempfile.TemporaryDirectory(prefix="ml-lifecycle-") as temporary:
         try:
@@ -49,7 +51,7 @@ def rehearse(
                     folder=str(folder.resolve()),
                     digest=model.digest,
                     trusted_types=tools.trusted_types,
-                    memory_mb=memory_mb,
+                    memory_mb=memory_mb or max(MEMORY_MB, int(_UNPACKED * size)),
                     cpu_s=int(timeout_s) + 1,
                 )
                 outcome = _run(asked, Path(temporary), timeout_s)
