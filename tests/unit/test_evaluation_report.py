@@ -22,7 +22,7 @@ from ml_lifecycle.backends.reports.tables import MOST_VALUES, Confusion, compare
 from ml_lifecycle.backends.reports.words import clean, headline, limit, number, reuse, rule
 from ml_lifecycle.backends.tracking.base import Run
 from ml_lifecycle.backends.tracking.local import LocalTracking
-from ml_lifecycle.core.contracts import Contender, GateDecision, Metric, ModelPurpose, Verdict
+from ml_lifecycle.core.contracts import Contender, GateDecision, Metric, ModelPurpose, Verdict, canonical_json
 from ml_lifecycle.stages.report import publish
 from ml_lifecycle.stages.runner import Tools
 from tests.fakes.judgements import RUN, check, decided, evaluated, holdout, model, numbers, three_classes, two_classes
@@ -450,8 +450,15 @@ def test_the_same_judgement_is_published_once_in_the_same_bytes(tools: Tools) ->
 
     assert again == first
     assert {file.name: file.stat().st_mtime_ns for file in published_in(tools, first[0]).iterdir()} == before
-    one, other = report(decision), report(decision)
-    assert one == other
+
+
+def test_a_judgement_that_went_through_the_ledger_makes_the_same_bytes() -> None:
+    decision = decided(evaluated(two_classes(), "roc_auc", "brier"), check())
+
+    read_back = GateDecision.model_validate_json(canonical_json(decision.to_xcom()))
+
+    assert list(read_back.evaluation.metrics) != list(decision.evaluation.metrics)
+    assert report(read_back) == report(decision)
 
 
 def test_another_judgement_of_the_same_model_leaves_the_first_report_as_it_is(tools: Tools) -> None:

@@ -314,8 +314,18 @@ def _check(
 
 def chief_metric(decision: GateDecision) -> str | None:
     """The measured metric that the gate looks at first, else any; ``None`` where nothing was measured."""
+    return next(iter(in_gates_order(decision)), None)
+
+
+def in_gates_order(decision: GateDecision) -> tuple[str, ...]:
+    """The measured metrics as the gate looks at them, then the others as :data:`METRICS` has them.
+
+    The order in which a mapping holds them is lost on the way through the ledger.
+    """
     metrics = decision.evaluation.metrics
-    return next((name for name in (*(check.metric for check in decision.checks), *metrics) if name in metrics), None)
+    judged = dict.fromkeys(check.metric for check in decision.checks if check.metric in metrics)
+    known = [name for name in METRICS if name in metrics]
+    return tuple(dict.fromkeys([*judged, *known, *sorted(metrics)]))
 
 
 def in_words(rule: GateRule, place: str = "") -> str:

@@ -9,6 +9,7 @@ from ml_lifecycle.backends.reports import words
 from ml_lifecycle.backends.reports.tables import SliceTable
 from ml_lifecycle.core.approval import cell, grid, is_web_page, link
 from ml_lifecycle.core.contracts import Difference, Evaluation, GateDecision, Metric, ModelPurpose
+from ml_lifecycle.core.evaluation import in_gates_order
 
 
 def render_card(
@@ -64,15 +65,15 @@ def _use(purpose: ModelPurpose) -> list[str]:
 def _factors(evaluation: Evaluation) -> list[str]:
     if not evaluation.slices:
         return ["No slices are declared: the model was measured on all rows together only."]
-    lines = [(cell(column), words.count(len(values), "value")) for column, values in evaluation.slices.items()]
+    lines = [(cell(column), words.count(len(values), "value")) for column, values in sorted(evaluation.slices.items())]
     return ["Measured apart by:", _list(lines)]
 
 
 def _metrics(decision: GateDecision) -> list[str]:
-    spec, metrics = decision.evaluation.spec, decision.evaluation.metrics
+    spec = decision.evaluation.spec
     known = [
         (words.label(name), words.METRICS[name].meaning if name in words.METRICS else "The team's own metric.")
-        for name in metrics
+        for name in in_gates_order(decision)
     ]
     how = ["Intervals are two-sided at 95%."]
     if spec.cluster:
@@ -108,7 +109,7 @@ def _training_data(evaluation: Evaluation) -> list[str]:
         ("Rows", f"{model.training_rows:,} of {dataset.rows:,}; the others judge"),
         ("Dataset", cell(dataset.uri)),
         ("Fingerprint", f"`{dataset.fingerprint}`"),
-        *((f"Dropped: {cell(because)}", f"{rows:,}") for because, rows in dataset.dropped.items()),
+        *((f"Dropped: {cell(because)}", f"{rows:,}") for because, rows in sorted(dataset.dropped.items())),
     ]
     return [_list(facts)]
 
@@ -116,7 +117,7 @@ def _training_data(evaluation: Evaluation) -> list[str]:
 def _analyses(decision: GateDecision, slices: Sequence[SliceTable]) -> list[str]:
     evaluation = decision.evaluation
     parts = ["### Gate", _gate(decision)] if decision.checks else []
-    parts += ["### All rows", _all_rows(evaluation)]
+    parts += ["### All rows", _all_rows(decision)]
     for table in slices:
         parts += [f"### {cell(words.label(table.metric))} by {cell(table.column)}", _slice(table, evaluation)]
     return parts
@@ -141,18 +142,20 @@ def _gate(decision: GateDecision) -> str:
     )
 
 
-def _all_rows(evaluation: Evaluation) -> str:
+def _all_rows(decision: GateDecision) -> str:
+    evaluation = decision.evaluation
     champion = evaluation.champion
     head = ["Metric", "Candidate"]
     if champion is not None:
         head += [f"Version {champion.version} (champion)", "Better by"]
-    head += [f"Version {name}" if name.isdigit() else cell(name.capitalize()) for name in evaluation.others]
+    head += [f"Version {name}" if name.isdigit() else cell(name.capitalize()) for name in sorted(evaluation.others)]
     rows = []
-    for name, metric in evaluation.metrics.items():
+    for name in in_gates_order(decision):
+        metric = evaluation.metrics[name]
         row = [cell(words.label(name)), _with_interval(metric)]
         if champion is not None:
             row += [_with_interval(champion.metrics.get(name)), _better_by(champion.differences.get(name))]
-        row += [_with_interval(other.metrics.get(name)) for other in evaluation.others.values()]
+        row += [_with_interval(other.metrics.get(name)) for _, other in sorted(evaluation.others.items())]
         rows.append(row)
     return grid(head, rows)
 

@@ -26,6 +26,7 @@ from ml_lifecycle.core.contracts import (
     ServingCheck,
     Verdict,
 )
+from ml_lifecycle.core.evaluation import in_gates_order
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -78,14 +79,14 @@ def render_page(
         "rows": words.rows_of(evaluation),
         "has_champion": evaluation.champion is not None,
         "columns": _columns(evaluation, safe),
-        "metrics": [_metric_line(name, evaluation, safe) for name in evaluation.metrics],
+        "metrics": [_metric_line(name, evaluation, safe) for name in in_gates_order(decision)],
         "plots": None if plots is None else [_picture(plot) for plot in plots],
         "confusion": _labels(confusion) if confusion is not None else None,
         "threshold": words.limit(evaluation.spec.threshold) if evaluation.task == "binary" else "",
         "slices": [_slice_table(table, evaluation) for table in slices],
         "serving": _serving(evaluation.serving) if evaluation.serving is not None else None,
         "data": list(_data(evaluation)),
-        "glossary": list(_glossary(evaluation)),
+        "glossary": list(_glossary(decision)),
         "evaluation_digest": evaluation.content_digest(),
         "predictions_digest": evaluation.predictions_digest,
         "policy_digest": decision.policy_digest,
@@ -157,7 +158,7 @@ def _facts(decision: GateDecision, links: Mapping[str, str], purpose: ModelPurpo
 def _trained(evaluation: Evaluation) -> Iterator[str]:
     model = evaluation.model
     yield words.count(model.training_rows, "row")
-    for because, rows in model.dataset.dropped.items():
+    for because, rows in sorted(model.dataset.dropped.items()):
         yield f"{words.count(rows, 'row')} dropped: {words.clean(because)}"
     yield f"fingerprint {model.dataset.fingerprint[:12]}"
 
@@ -165,10 +166,10 @@ def _trained(evaluation: Evaluation) -> Iterator[str]:
 def _opponent(evaluation: Evaluation, links: Mapping[str, str]) -> Fact:
     champion = evaluation.champion
     if champion is None:
-        others = ", ".join(_called(name) for name in evaluation.others)
+        others = ", ".join(_called(name) for name in sorted(evaluation.others))
         why = "no champion was handed in" if words.of_files(evaluation) else "there is no champion yet"
         return Fact("Compared with", others or "nothing", why)
-    others = ", ".join(_called(name) for name in evaluation.others)
+    others = ", ".join(_called(name) for name in sorted(evaluation.others))
     more = f"and with {others}" if others else f"digest {champion.digest[:12]}"
     called = "the champion" + (f", version {champion.version}" if champion.version else "")
     return Fact("Compared with", called, more, links.get(CHAMPION, ""))
@@ -264,7 +265,7 @@ def _others(evaluation: Evaluation) -> Iterator[tuple[str, ChampionResult | Cont
     if evaluation.champion is not None:
         version = evaluation.champion.version
         yield CHAMPION, evaluation.champion, f"Champion (version {version})" if version else "Champion"
-    for name, other in evaluation.others.items():
+    for name, other in sorted(evaluation.others.items()):
         yield name, other, _called(name).removeprefix("the ").capitalize()
 
 
@@ -409,7 +410,7 @@ def _data(evaluation: Evaluation) -> Iterator[Fact]:
         yield Fact("Training", words.NOTHING, "a file of predictions tells nothing of it")
         return
     yield Fact("Partitions", _partitions(dataset.partitions), words.count(dataset.rows, "row"))
-    for because, rows in dataset.dropped.items():
+    for because, rows in sorted(dataset.dropped.items()):
         yield Fact("Dropped", words.count(rows, "row"), words.clean(because, longest=200))
     yield Fact("Holdout", words.count(words.rows_of(evaluation), "row"), words.split(model.holdout))
     if holdout is not None:
@@ -438,12 +439,13 @@ def _period(holdout: HoldoutFacts | None) -> str:
     return f"{holdout.first:%Y-%m-%d} to {holdout.last:%Y-%m-%d}"
 
 
-def _glossary(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+def _glossary(decision: GateDecision) -> Iterator[tuple[str, str]]:
+    evaluation = decision.evaluation
     needed = {
         "Better by": evaluation.champion is not None,
         "Baseline": BASELINE in evaluation.others,
     }
     yield from ((name, meaning) for name, meaning in words.GLOSSARY.items() if needed.get(name, True))
-    for name in evaluation.metrics:
+    for name in in_gates_order(decision):
         if name in words.METRICS:
             yield words.METRICS[name].label, words.METRICS[name].meaning

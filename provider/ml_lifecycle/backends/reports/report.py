@@ -50,4 +50,4 @@ def legend(decision: GateDecision) -> dict[str, str]:
     named = {CANDIDATE: "candidate"}
     if champion is not None:
         named[CHAMPION] = f"champion (version {champion.version})" if champion.version else "champion"
-    return named | {name: "baseline" if name == BASELINE else f"version {name}" for name in others}
+    return named | {name: "baseline" if name == BASELINE else f"version {name}" for name in sorted(others)}

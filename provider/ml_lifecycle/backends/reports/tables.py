@@ -57,7 +57,7 @@ def compare_slices(decision: GateDecision, rows: ScoredRows) -> tuple[SliceTable
         return ()
     return tuple(
         _slices(column, values, metric, decision, rows)
-        for column, values in decision.evaluation.slices.items()
+        for column, values in sorted(decision.evaluation.slices.items())
         if values
     )
 
