@@ -48,11 +48,14 @@ if TYPE_CHECKING:
         Contract,
         DatasetRef,
         DropRule,
+        Evaluation,
         GateRule,
         RunRequest,
         Scalar,
         Source,
+        TrainedModel,
     )
+    from ml_lifecycle.stages.evaluation import EvaluationJob
     from ml_lifecycle.stages.runner import Tools
 
 Handed = TypeVar("Handed", bound="Contract")
@@ -66,6 +69,9 @@ a whole turn on files, in a folder of its own:
   ml-lifecycle gate --evaluation evaluation.json --rule 'roc_auc>=0.6'
   ml-lifecycle score --model model.json --data february.parquet --output scored.parquet
   ml-lifecycle drift --reference january.parquet --current february.parquet
+
+predictions of any tool, judged by rules:
+  ml-lifecycle gate --rules rules.yaml --candidate candidate.parquet --champion champion.parquet
 
 exit codes of every command: 0 done, or what was looked at holds; 1 it does not (a failed verdict, a mistake in a linted
 file, a row that was changed); 2 inconclusive: nobody knows; 64 wrong usage, or an input that cannot be used
@@ -188,7 +194,9 @@ def _add_model_commands(commands: Any) -> None:
         metavar="RULE",
         help="such as 'roc_auc>=0.6', 'log_loss<=0.5' or 'roc_auc>=0.55 by origin'; may be repeated",
     )
-    gate.add_argument("--judged", type=int, default=1, metavar="N", help="candidates that these rows judged, with this")
+    gate.add_argument(
+        "--judged", type=int, metavar="N", help="how many candidates these rows judged (default: 1)"
+    )
     gate.add_argument("--first-release", action="store_true", help="there is no champion to compare with")
     _prediction_files(gate)
     score = _command(commands, "score", _score, "score a file by a trained model")
@@ -343,7 +351,7 @@ def _train(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from ml_lifecycle.core.contracts import TrainedModel
-    from ml_lifecycle.stages.evaluation import EvaluationJob, evaluate
+    from ml_lifecycle.stages.evaluation import evaluate
     from ml_lifecycle.stages.runner import extras_named, run
 
     metrics, slices = _names(options.metrics), _names(options.slices)
@@ -351,12 +359,33 @@ def _evaluate(options: argparse.Namespace) -> int:
         with extras_named():
             predictions.evaluate(options, metrics, slices)
         return DONE
-    _refuse_idle(options, "--model", "rules", "champion", "baseline", "against", "html")
-    model = _handed(options.model, TrainedModel, "train")
-    job = EvaluationJob(model=model, slices=slices, **({"metrics": metrics} if metrics else {}))
+    _refuse_idle(options, "--model", *predictions.OPTIONS)
+    job = _evaluation_job(_handed(options.model, TrainedModel, "train"), options.rules, metrics, slices)
+    model = job.model
     evaluation = run(evaluate, job, _tools(options, options.project), model=model.name)
     _print_result(options, evaluation, "\n".join(predictions.measured(evaluation)))
     return DONE
+
+
+def _evaluation_job(
+    model: TrainedModel, rules_file: Path | None, metrics: tuple[str, ...], slices: tuple[str, ...]
+) -> EvaluationJob:
+    """What is measured: what the rules need, and what is named beside them."""
+    from ml_lifecycle.stages.evaluation import EvaluationJob
+
+    if rules_file is None:
+        return EvaluationJob(model=model, slices=slices, **({"metrics": metrics} if metrics else {}))
+    from ml_lifecycle.pipeline.rules import read_rules
+
+    rules = read_rules(rules_file)
+    return EvaluationJob(
+        model=model,
+        metrics=tuple(dict.fromkeys((*rules.metrics, *metrics))),
+        slices=tuple(dict.fromkeys((*rules.slices, *slices))),
+        spec=rules.spec,
+        versions=tuple(sorted({rule.versus for rule in rules.gate if isinstance(rule.versus, int)})),
+        baseline=any(rule.versus == "baseline" for rule in rules.gate),
+    )
 
 
 def _gate(options: argparse.Namespace) -> int:
@@ -370,16 +399,28 @@ def _gate(options: argparse.Namespace) -> int:
     if options.candidate is not None:
         with extras_named():
             return _code(predictions.gate(options, rules).verdict.value)
-    _refuse_idle(options, "--evaluation", "champion", "baseline", "against", "html")
-    if options.rules is not None:
-        from ml_lifecycle.pipeline.rules import read_rules
-
-        rules = (*read_rules(options.rules).gate, *rules)
+    _refuse_idle(options, "--evaluation", "judged", "first_release", *predictions.OPTIONS)
     evaluation = _handed(options.evaluation, Evaluation, "evaluate")
+    if options.rules is not None:
+        rules = (*_rules_of(evaluation, options.rules), *rules)
     tools = _tools(options, options.project)
     decision = run(gate, GateJob(evaluation=evaluation, rules=rules), tools, model=evaluation.model.name)
     _print_result(options, decision, "\n".join(predictions.told(decision, rows=0)))
     return _code(decision.verdict.value)
+
+
+def _rules_of(evaluation: Evaluation, file: Path) -> tuple[GateRule, ...]:
+    """A file's rules, where the evaluation was measured as it says."""
+    from ml_lifecycle.pipeline.rules import read_rules
+
+    rules = read_rules(file)
+    if rules.spec != evaluation.spec:
+        raise RequestError(
+            "the evaluation was not measured as this file says (cluster, weight, threshold, costs ...)",
+            where=str(file),
+            way_out=f"evaluate again with --rules {file}",
+        )
+    return rules.gate
 
 
 def _score(options: argparse.Namespace) -> int:
@@ -583,7 +624,7 @@ def _rule(text: str) -> GateRule:
 
 
 def _refuse_idle(options: argparse.Namespace, beside: str, *names: str) -> None:
-    idle = [f"--{name}" for name in names if getattr(options, name) not in (None, [])]
+    idle = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) not in (None, [], False)]
     if idle:
         raise RequestError(f"{', '.join(idle)} means nothing beside {beside}", way_out="hand in files of predictions")
 

@@ -171,6 +171,28 @@ def test_a_model_goes_from_data_to_scores_by_commands_alone(here: Path, capsys: 
     assert scores["score"].between(0, 1).all()
 
 
+def test_a_model_is_evaluated_and_gated_by_a_rules_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "rules.yaml").write_text(
+        "cluster: day\nmetrics: [brier]\ngate:\n  - {metric: accuracy, at_least: 0.5}\n"
+        "  - {metric: log_loss, versus: baseline}\n  - {metric: roc_auc, each: origin, at_least: 0.5}\n"
+    )
+    (here / "otherwise.yaml").write_text("gate:\n  - {metric: accuracy, at_least: 0.5}\n")
+    main(train("--json"))
+    (here / "model.json").write_text(capsys.readouterr().out)
+
+    assert main(["evaluate", "--model", "model.json", "--rules", "rules.yaml", "--json"]) == 0
+    (here / "evaluation.json").write_text(capsys.readouterr().out)
+    code = main(["gate", "--evaluation", "evaluation.json", "--rules", "rules.yaml"])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "accuracy at least 0.5" in line] == ["  pass          accuracy at least 0.5"]
+    assert any("than the baseline" in line for line in lines)
+    # Three days are held back: too few for a verdict on every slice, and never a failure of so good a model.
+    assert code in (0, 2)
+    assert main(["gate", "--evaluation", "evaluation.json", "--rules", "otherwise.yaml"]) == 64
+    assert "evaluate again with --rules otherwise.yaml" in capsys.readouterr().err
+
+
 def test_training_twice_trains_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(train("--json"))
     first = output(capsys)
@@ -205,6 +227,8 @@ def test_drift_is_measured_between_any_two_files(here: Path, capsys: pytest.Capt
     ("arguments", "words"),
     [
         (["evaluate", "--model", "absent.json"], "absent.json: it cannot be read"),
+        (["evaluate", "--model", "model.json", "--cluster", "day"], "--cluster means nothing beside --model"),
+        (["gate", "--evaluation", "x", "--rule", "f1>=1", "--first-release"], "--first-release means nothing beside"),
         (["evaluate", "--model", "january.parquet"], "hand in what `ml-lifecycle train --json` printed"),
         (["evaluate", "--model", "wrong.json"], "hand in what `ml-lifecycle train --json` printed"),
         (["gate", "--evaluation", "wrong.json", "--rule", "roc_auc>0.6"], "'roc_auc>0.6' is not a rule"),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ml_lifecycle.stages.prediction_files import Wanted
 
 _COLUMNS = ("key", "time", "target", "score", "positive", "task")
+OPTIONS = ("champion", "baseline", "against", "html", "weight", "cluster", *_COLUMNS)
+"""What means something for files of predictions only."""
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
@@ -46,14 +48,15 @@ def gate(options: argparse.Namespace, more: Sequence[GateRule]) -> GateDecision:
     """Judge the files by the rules file and by further rules, and print the judgement."""
     from ml_lifecycle.stages.prediction_files import gate_files
 
-    if options.judged < 1:
-        raise RequestError(f"{options.judged} is not 1 or more", where="--judged", way_out="count this candidate, too")
+    judged = 1 if options.judged is None else options.judged
+    if judged < 1:
+        raise RequestError(f"{judged} is not 1 or more", where="--judged", way_out="count this candidate, too")
     if options.first_release and options.champion is not None:
         raise RequestError("there is a champion", where="--first-release", way_out="leave one of the two out")
     rules = _rules(options.rules)
     gate_rules = (*(rules.gate if rules is not None else ()), *more)
     read, wanted = _read(options, rules, options.candidate, gate_rules)
-    decision = gate_files(read, gate_rules, wanted, judged=options.judged, first_release=options.first_release)
+    decision = gate_files(read, gate_rules, wanted, judged=judged, first_release=options.first_release)
     if options.html is not None:
         publish_text(page(decision, read), options.html)
     if options.json:
