@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -91,11 +93,25 @@ def test_the_process_is_told_no_secret(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_process_that_a_signal_ended_is_a_failure_that_names_the_limits(tmp_path: Path) -> None:
-    asked = Rehearsal(folder="", digest="", memory_mb=512, cpu_s=9)
+    asked = Rehearsal(folder="", digest="", memory_mb=512, seconds=9)
 
     outcome = rehearsal._told(-9, io.BytesIO(), io.BytesIO(), asked)
 
-    assert outcome.problem.startswith("the process was ended by SIGKILL; it may take 512 MB")
+    assert outcome.problem.startswith("the process was ended by SIGKILL; it may take 512 MB of memory and 9 s")
+
+
+def test_the_process_takes_its_limits_upon_itself() -> None:
+    program = (
+        "import resource, signal\n"
+        "from ml_lifecycle.serving.rehearsal import Rehearsal, confine\n"
+        "confine(Rehearsal(folder='', digest='', memory_mb=2000, seconds=77))\n"
+        "limits = (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)\n"
+        "print([resource.getrlimit(limit)[1] for limit in limits], signal.alarm(0) > 30)\n"
+    )
+
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+
+    assert told.stdout == "[2000000000, 77, 1048576, 0] True\n"
 
 
 @pytest.mark.parametrize("told", [b"", b"no json", b'{"rows": "many"}'])

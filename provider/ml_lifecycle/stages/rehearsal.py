@@ -52,7 +52,7 @@ def rehearse(
                     digest=model.digest,
                     trusted_types=tools.trusted_types,
                     memory_mb=memory_mb or max(MEMORY_MB, int(_UNPACKED * size)),
-                    cpu_s=int(timeout_s) + 1,
+                    seconds=int(timeout_s) + 1,
                 )
                 outcome = _run(asked, Path(temporary), timeout_s)
         except PassingError:
@@ -129,7 +129,7 @@ def _told(code: int, told: IO[bytes], errors: IO[bytes], asked: Rehearsal) -> Ou
             return Outcome.model_validate_json(lines[-1])
     if code < 0:
         name = signal.Signals(-code).name
-        limit = f"it may take {asked.memory_mb:,} MB of memory and {asked.cpu_s} s of processor time"
+        limit = f"it may take {asked.memory_mb:,} MB of memory and {asked.seconds} s"
         return Outcome(problem=f"the process was ended by {name}; {limit}")
     last = (_lines(errors) or ["it wrote nothing"])[-1][:_LONGEST_LINE]
     return Outcome(problem=f"the process ended with {code}: {last}")
