@@ -32,6 +32,8 @@ _MOST_POINTS = 2000
 _DAYS, _WEEKS = 62, 400
 """Up to how many days a plot over time goes by day, and by week."""
 _FEWEST_PERIODS = 3
+_MOST_DATES = 5
+"""Under the axis of a plot over time."""
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,7 @@ def _over_time(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
     panel.set(xlabel=f"{word} of the holdout", ylabel="share" if rows.task == "binary" else "mean")
     panel.set_ylim(bottom=0) if rows.task == "binary" else None
     panel.ticklabel_format(axis="y", scilimits=_PLAIN_NUMBERS)
-    _date_axis(panel)
+    _date_axis(panel, at, word)
     return _legend(panel, "best")
 
 
@@ -287,12 +289,13 @@ def _means(values: Numbers, weight: Numbers, places: NDArray[np.intp]) -> Number
     return means
 
 
-def _date_axis(panel: Any) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+def _date_axis(panel: Any, at: NDArray[np.datetime64], word: str) -> None:
+    """A few of the periods, evenly: matplotlib's own locator gives up, with a warning, on some spans."""
+    import numpy as np
 
-    locator = AutoDateLocator(maxticks=7)
-    panel.xaxis.set_major_locator(locator)
-    panel.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    chosen = np.unique(np.linspace(0, len(at) - 1, _MOST_DATES).round().astype(int))
+    digits = len("2013-03") if word == "month" else len("2013-03-31")
+    panel.set_xticks(at[chosen], labels=[str(day)[:digits] for day in at[chosen]])
 
 
 def _legend(panel: Any, place: str) -> bool:
