@@ -309,7 +309,7 @@ class _Reader:
         places = {label: float(place) for place, label in enumerate(self.classes)}
         places |= {same[label]: place for label, place in places.items() if label in same and same[label] not in places}
         # A label that the candidate's file does not know is a truth of its own: it equals no other.
-        found: NDArray[np.float64] = labels.map(_plain).map(places).fillna(-1.0).to_numpy("float64")
+        found: NDArray[np.float64] = _texts(labels).map(places).fillna(-1.0).to_numpy("float64")
         return found
 
     def scores(self, table: pd.DataFrame, score: str | None, path: Path) -> NDArray[np.float64]:
@@ -333,7 +333,7 @@ class _Reader:
         is_number = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
         if is_number and self.task == "binary":
             return column.to_numpy("float64", na_value=np.nan)
-        labels = column.map(_plain, na_action="ignore")
+        labels = _texts(column)
         if strange := sorted(set(labels.dropna()) - set(self.classes)):
             raise ColumnError(
                 f"{name!r} predicts {strange[0][:60]!r}, which is none of the labels {', '.join(self.classes)[:200]}",
@@ -346,7 +346,7 @@ class _Reader:
 
 
 def _reader(table: pd.DataFrame, labels: pd.Series[Any], columns: FileColumns, path: Path) -> _Reader:
-    known = sorted(set(labels.map(_plain)))
+    known = sorted({_plain(label) for label in labels.unique()})
     told = [] if columns.score in table.columns else _classes(table, columns.score)
     task = columns.task or _task(labels, known, told)
     if task == "regression":
@@ -399,6 +399,12 @@ def _plain(label: Any) -> str:
     if isinstance(label, float) and label.is_integer():
         return str(int(label))
     return str(label)
+
+
+def _texts(labels: pd.Series[Any]) -> pd.Series[Any]:
+    """Every label's text; what is missing stays so."""
+    texts: pd.Series[Any] = labels.map({label: _plain(label) for label in labels.dropna().unique()})
+    return texts
 
 
 def _numbers(column: pd.Series[Any], name: str, path: Path) -> NDArray[np.float64]:
