@@ -189,6 +189,32 @@ def test_a_version_that_predicts_something_else_is_an_error(tools: Tools) -> Non
         evaluated(tools, trained(tools), versions=(number,))
 
 
+def test_a_version_that_was_trained_on_rows_as_new_as_the_held_ones_is_pointed_out(tools: Tools) -> None:
+    newer = rows().assign(at=lambda table: table["at"] + pd.Timedelta(hours=100))
+    model = trained(tools, dataset(tools, newer, uri="datasets/newer"), seed=8)
+    number = version_of(tools, model)
+    record("evaluate", evaluated(tools, model)[0], tools, model="flights")
+
+    evaluation, _ = evaluated(tools, trained(tools), versions=(number,))
+
+    # The holdout begins in hour 160, and that training ended in hour 159 + 100.
+    assert evaluation.holdout is not None
+    span = "up to 2013-01-11 19:00, and the holdout begins 2013-01-07 16:00"
+    assert evaluation.holdout.warnings == (f"version 1 was trained on rows {span}: the comparison favours it",)
+
+
+def test_a_champion_that_was_trained_before_the_holdout_is_not_pointed_out(tools: Tools) -> None:
+    found = dataset(tools)
+    model = trained(tools, found, seed=8)
+    released(tools, model)
+    record("evaluate", evaluated(tools, model)[0], tools, model="flights")
+
+    evaluation, _ = evaluated(tools, trained(tools, found))
+
+    assert evaluation.holdout is not None
+    assert evaluation.holdout.warnings == ()
+
+
 # --- Metrics ---------------------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,7 @@ from ml_lifecycle.backends.models.inputs import TWO_CLASSES
 from ml_lifecycle.core.contracts import HoldoutFacts, MeasurementSpec, TrainedModel
 from ml_lifecycle.core.errors import ChampionError, ColumnError, LifecycleError, PassingError
 from ml_lifecycle.stages.champion import Champion, LoadedModel, champion_of, check_features, load_trained, load_version
+from ml_lifecycle.stages.evidence import trained_until
 from ml_lifecycle.stages.holdout import prove, split, times_of
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.training import Inputs, build_inputs
@@ -94,7 +95,21 @@ class _Scoring:
         for name, loaded in others.items():
             same = champion is not None and str(champion.version) == name
             scores[name] = scores[CHAMPION] if same else self._opponent(loaded, f"version {name}", f"version {name}")
+        warnings = [*facts.warnings, *self._seen_before(facts, champion, others)]
+        facts = facts.model_copy(update={"warnings": tuple(warnings)})
         return Scored(replace(rows, scores=scores), facts, champion, others)
+
+    def _seen_before(
+        self, facts: HoldoutFacts, champion: Champion | None, others: Mapping[str, LoadedModel]
+    ) -> Iterator[str]:
+        """Who was trained on rows as new as the held ones, and so has an advantage on them."""
+        serving = {f"the champion (version {champion.version})": champion.loaded} if champion is not None else {}
+        named = {f"version {name}": loaded for name, loaded in others.items()}
+        for what, loaded in {**serving, **named}.items():
+            until = trained_until(loaded.trained, self.tools)
+            if facts.spec.by == "time" and until is not None and facts.first is not None and until >= facts.first:
+                span = f"up to {until:%Y-%m-%d %H:%M}, and the holdout begins {facts.first:%Y-%m-%d %H:%M}"
+                yield f"{what} was trained on rows {span}: the comparison favours it"
 
     def _rows(self) -> ScoredRows:
         spec, classes = self.comparison.spec, self.candidate.info.classes

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
-from ml_lifecycle.core.contracts import Ask, GateDecision, ModelVersion, TrainedModel
+from ml_lifecycle.core.contracts import Ask, Evaluation, GateDecision, ModelVersion, TrainedModel
 from ml_lifecycle.core.deployment import NAMED
 from ml_lifecycle.stages.runner import Tools
 
@@ -32,6 +33,15 @@ def training_of(model: str, digest: str, tools: Tools, *, training_key: str | No
         trained = TrainedModel.model_validate(result["content"])
         if training_key in (None, trained.training_key):
             return trained
+    return None
+
+
+def trained_until(model: TrainedModel, tools: Tools) -> datetime | None:
+    """The moment of the newest row that a model was trained on; ``None`` where no evaluation of it says so."""
+    measured = tools.ledger.results(tools.environment, model.name, "evaluate", model__digest=model.digest, limit=1)
+    for result in measured:
+        facts = Evaluation.model_validate(result["content"]).holdout
+        return facts.training_until if facts is not None else None
     return None
 
 
