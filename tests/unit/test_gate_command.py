@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,8 @@ def test_the_verdict_is_on_the_first_line_and_every_check_below_it(
         (lambda table: table.assign(label=table["label"].where(table.index > 1)), "2 of 1,200 rows have no 'label'"),
         (lambda table: table.drop(columns="label"), "there is no label column (target or label or truth)"),
         (lambda table: table.drop(columns="score"), "there is no score column"),
+        (lambda table: table.assign(label=[[1]] * ROWS), "'label' holds lists or records"),
+        (lambda table: table.assign(origin=table["id"]), "'origin' has 1,200 values, and at most 100 are measured"),
         (lambda table: table.assign(score="high"), "'score' predicts 'high', which is none of the labels False, True"),
         (lambda table: table.assign(label=table.index.map(lambda row: "abc"[row % 3])), "which is none of the labels"),
     ],
@@ -194,7 +197,7 @@ def test_files_that_cannot_be_used_end_with_64(
 ) -> None:
     change(predicted(noise=0.2)).to_parquet(here / "candidate.parquet")
 
-    code = main(gate(*BOTH))
+    code = main(gate(*BOTH, "--rule", "roc_auc>=0.5 by origin"))
 
     said = capsys.readouterr()
     assert (code, said.out) == (64, "")
@@ -304,6 +307,21 @@ def test_the_positive_label_may_be_named(here: Path, capsys: pytest.CaptureFixtu
     main(["evaluate", "--predictions", "named.csv", "--metrics", "accuracy", "--positive", "bad", "--json"])
 
     assert json.loads(capsys.readouterr().out)["metrics"]["accuracy"]["value"] == 1.0
+
+
+def test_however_a_file_stores_its_columns_they_are_the_same_rows(here: Path) -> None:
+    table = predicted(noise=0.2)
+    stored = table.convert_dtypes().assign(
+        id=table["id"].astype("category"),
+        origin=table["origin"].astype("category"),
+        label=table["label"].map({True: "late", False: "in time"}).astype("category"),
+        score=[Decimal(f"{score:.6f}") for score in table["score"]],
+    )
+    stored.to_parquet(here / "candidate.parquet")
+    champion = predicted(noise=3.0)
+    champion.assign(label=np.where(champion["label"], "late", "in time")).to_csv("champion.csv", index=False)
+
+    assert main(gate(*BOTH, "--rule", "roc_auc>=0.6 by origin")) == 0
 
 
 def test_the_same_label_written_otherwise_is_the_same_holdout(here: Path) -> None:

@@ -96,7 +96,7 @@ def _facts(check: GateCheck) -> Iterator[str]:
         confidence = f" (pass at {check.confidence:.4g})" if check.confidence is not None else ""
         yield f"observed {check.observed:.5g}" + (f", bounds {known}{confidence}" if known else "")
     if check.rows:
-        yield f"{check.rows:,} rows"
+        yield f"{check.rows:,} row{'s' * (check.rows != 1)}"
     if check.method:
         yield check.method
     if check.detail:

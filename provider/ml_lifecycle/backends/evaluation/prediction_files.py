@@ -29,6 +29,8 @@ KEYS: Final = ("key", "id")
 TARGETS: Final = ("target", "label", "truth")
 SCORES: Final = ("score", "prediction", "probability")
 """Names of columns that need not be declared, the first one that a file has."""
+MOST_SLICE_VALUES: Final = 100
+"""As many as people read."""
 _TWO: Final = 2
 _SAME: Final = {"0": "False", "1": "True", "False": "0", "True": "1"}
 """How another file may write the same label."""
@@ -97,10 +99,11 @@ def read_files(files: Files, columns: FileColumns, *, spec: MeasurementSpec, sli
     labels = _labels(table, found, files.candidate)
     reader = _reader(table, labels, found, files.candidate)
     scores = {CANDIDATE: reader.scores(table, found.score, files.candidate)}
+    truth = reader.truth(labels, files.candidate)
     apart: dict[str, str] = {}
     for name, path in files.others.items():
         column = files.scores.get(name, columns.score)
-        score, why = _aligned(reader, keys, labels, found, name=name, path=path, score=column)
+        score, why = _aligned(reader, keys, truth, found, name=name, path=path, score=column)
         if score is None:
             apart[name] = why
         else:
@@ -108,11 +111,11 @@ def read_files(files: Files, columns: FileColumns, *, spec: MeasurementSpec, sli
     if spec.baseline is not None and BASELINE not in files.others:
         _check_columns(table, [spec.baseline], files.candidate, "evaluation.baseline")
         scores[BASELINE] = reader.values(table[spec.baseline], spec.baseline, files.candidate)
-    _check_columns(table, slices, files.candidate, "evaluation.slices")
+    _check_slices(table, slices, files.candidate)
     timed = _timed(table, found, files.candidate)
     rows = ScoredRows(
         task=reader.task,
-        truth=reader.truth(labels),
+        truth=truth,
         scores=scores,
         keys=keys.to_numpy(object),
         classes=reader.classes,
@@ -173,6 +176,18 @@ def _check_columns(table: pd.DataFrame, names: Sequence[str], path: Path, what: 
             where=str(path),
             way_out=f"the file has {', '.join(map(str, table.columns))}",
         )
+
+
+def _check_slices(table: pd.DataFrame, slices: Sequence[str], path: Path) -> None:
+    _check_columns(table, slices, path, "evaluation.slices")
+    for column in slices:
+        values = table[column].map(str).nunique()
+        if values > MOST_SLICE_VALUES:
+            raise ColumnError(
+                f"{column!r} has {values:,} values, and at most {MOST_SLICE_VALUES} are measured apart",
+                where=str(path),
+                way_out="slice by a coarser column",
+            )
 
 
 def _keys(table: pd.DataFrame, columns: FileColumns, path: Path) -> pd.Series[str]:
@@ -257,7 +272,7 @@ def _moments(table: pd.DataFrame, columns: FileColumns) -> NDArray[np.datetime64
 def _aligned(
     reader: _Reader,
     keys: pd.Series[str],
-    labels: pd.Series[Any],
+    truth: NDArray[np.float64],
     columns: FileColumns,
     *,
     name: str,
@@ -280,9 +295,8 @@ def _aligned(
         )
     order = pd.Index(theirs).get_indexer(pd.Index(keys))
     table = table.iloc[order].reset_index(drop=True)
-    other = reader.truth(_labels(table, found, path), where=path)
-    ours = reader.truth(labels)
-    differ = ~np.isclose(other, ours, rtol=1e-9, atol=0.0, equal_nan=True)
+    other = reader.truth(_labels(table, found, path), path)
+    differ = ~np.isclose(other, truth, rtol=1e-9, atol=0.0, equal_nan=True)
     if differ.any():
         return None, (
             f"different holdouts: the labels of {int(differ.sum()):,} rows differ from those in the file of "
@@ -301,15 +315,15 @@ class _Reader:
     task: Task
     classes: tuple[str, ...]
 
-    def truth(self, labels: pd.Series[Any], *, where: Path | None = None) -> NDArray[np.float64]:
+    def truth(self, labels: pd.Series[Any], path: Path) -> NDArray[np.float64]:
         """0 and 1, a class's place, or the number itself."""
         if self.task == "regression":
-            return _numbers(labels, str(labels.name), where or Path())
+            return _numbers(labels, str(labels.name), path)
         same = _SAME if set(self.classes) <= set(_SAME) else {}
         places = {label: float(place) for place, label in enumerate(self.classes)}
         places |= {same[label]: place for label, place in places.items() if label in same and same[label] not in places}
         # A label that the candidate's file does not know is a truth of its own: it equals no other.
-        found: NDArray[np.float64] = _texts(labels).map(places).fillna(-1.0).to_numpy("float64")
+        found: NDArray[np.float64] = _texts(labels, path).map(places).fillna(-1.0).to_numpy("float64")
         return found
 
     def scores(self, table: pd.DataFrame, score: str | None, path: Path) -> NDArray[np.float64]:
@@ -331,9 +345,9 @@ class _Reader:
         if self.task == "regression":
             return _numbers(column, name, path)
         is_number = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
-        if is_number and self.task == "binary":
-            return column.to_numpy("float64", na_value=np.nan)
-        labels = _texts(column)
+        if self.task == "binary" and (is_number or types.infer_dtype(column) == "decimal"):
+            return _numbers(column, name, path)
+        labels = _texts(column, path)
         if strange := sorted(set(labels.dropna()) - set(self.classes)):
             raise ColumnError(
                 f"{name!r} predicts {strange[0][:60]!r}, which is none of the labels {', '.join(self.classes)[:200]}",
@@ -346,7 +360,7 @@ class _Reader:
 
 
 def _reader(table: pd.DataFrame, labels: pd.Series[Any], columns: FileColumns, path: Path) -> _Reader:
-    known = sorted({_plain(label) for label in labels.unique()})
+    known = sorted(set(_texts(labels, path).unique()))
     told = [] if columns.score in table.columns else _classes(table, columns.score)
     task = columns.task or _task(labels, known, told)
     if task == "regression":
@@ -401,9 +415,15 @@ def _plain(label: Any) -> str:
     return str(label)
 
 
-def _texts(labels: pd.Series[Any]) -> pd.Series[Any]:
+def _texts(column: pd.Series[Any], path: Path) -> pd.Series[Any]:
     """Every label's text; what is missing stays so."""
-    texts: pd.Series[Any] = labels.map({label: _plain(label) for label in labels.dropna().unique()})
+    values = column.astype(object)
+    try:
+        texts: pd.Series[Any] = values.map({label: _plain(label) for label in values.dropna().unique()})
+    except TypeError:
+        raise ColumnError(
+            f"{str(column.name)!r} holds lists or records", where=str(path), way_out="write one label per row"
+        ) from None
     return texts
 
 
