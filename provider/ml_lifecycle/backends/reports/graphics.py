@@ -99,7 +99,8 @@ def _bar(bar: Bar, scale: Scale, height: float) -> Markup:
         right = scale.place(bar.high if bar.high is not None else scale.high)
         drawn += Markup('<line class="reach" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>').format(left, right, height)
         for known, end in ((bar.low, left), (bar.high, right)):
-            if known is not None:
+            # An interval that runs off the scale has no end to be seen.
+            if known is not None and scale.low <= known <= scale.high:
                 drawn += Markup('<line class="end" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(
                     end, height - 3.5, height + 3.5
                 )

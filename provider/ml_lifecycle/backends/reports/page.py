@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 SHOWN_CHECKS: Final = 40
 """Beyond these, checks that passed are folded away."""
 _HEATS = 4
+_FEW_SLICES = 5
+"""So many are drawn whole, however wide their intervals are."""
 
 
 @dataclass(frozen=True)
@@ -325,8 +327,8 @@ def _labels(confusion: Confusion) -> dict[str, Any]:
 def _slice_table(table: SliceTable, evaluation: Evaluation) -> dict[str, Any]:
     compared = evaluation.champion is not None
     overall = evaluation.metrics[table.metric].value
-    scale = Scale.of([*_reach(table.lines), *([overall] if overall is not None else [])])
-    differences = Scale.of([0.0, *(number for line in table.lines for number in _difference_bar(line).numbers())])
+    scale = _scale([_bars(line, compared=compared) for line in table.lines], overall)
+    differences = _scale([[_difference_bar(line)] for line in table.lines], 0.0)
     return {
         "column": words.clean(table.column),
         "label": words.label(table.metric),
@@ -362,21 +364,14 @@ def _difference_bar(line: SliceLine) -> Bar:
     return Bar(found.estimate, found.low, found.high, "difference") if found is not None else Bar(None)
 
 
-def _reach(lines: Sequence[SliceLine]) -> Iterator[float]:
-    """What the scale of one slice column has to hold: every estimate; of the intervals, those that are of any use.
+def _scale(lines: Sequence[list[Bar]], guide: float | None) -> Scale | None:
+    """A scale that holds every estimate, and the intervals of the larger half of the slices.
 
-    A few rows may have an interval so wide that all others would shrink to dots beside it.
+    Those of a few rows are so wide that all others would shrink to dots beside them; they run off the scale.
     """
-    bars = [bar for line in lines for bar in _bars(line, compared=True)]
-    values = [bar.value for bar in bars if bar.value is not None]
-    if not values:
-        return
-    yield from values
-    room = max(values) - min(values) or 0.1 * abs(values[0]) or 1.0
-    for bar in bars:
-        for end in (bar.low, bar.high):
-            if end is not None:
-                yield min(max(end, min(values) - room), max(values) + room)
+    values = [bar.value for bars in lines for bar in bars if bar.value is not None]
+    larger = [number for bars in lines[: max(_FEW_SLICES, len(lines) // 2)] for bar in bars for number in bar.numbers()]
+    return Scale.of([*values, *larger, *([guide] if guide is not None else [])])
 
 
 # --- Serving, data, glossary -----------------------------------------------------------------------------------------
