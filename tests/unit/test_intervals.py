@@ -429,7 +429,7 @@ def test_a_seed_makes_the_bootstrap_repeatable_and_another_moves_it() -> None:
 
 def test_a_confidence_that_needs_more_resamples_than_there_are_gets_a_bound_further_out() -> None:
     rng = np.random.default_rng(15)
-    bounds = Bootstrap(0.0, rng.normal(size=1000), rng.normal(size=500))
+    bounds = Bootstrap(0.0, rng.normal(size=1000), 500, rng.normal(size=500))
 
     lows = [bounds.lower(1 - tail) for tail in (0.05, 0.01, 1e-3, 1e-4, 1e-6)]
 
@@ -437,8 +437,14 @@ def test_a_confidence_that_needs_more_resamples_than_there_are_gets_a_bound_furt
     assert lows[-1] == pytest.approx(stats.norm.ppf(1e-6), rel=0.1)
 
 
+def test_a_difference_is_bounded_by_percentiles() -> None:
+    found = difference("brier", two_models(21, 100), "candidate", "champion", spec=SPEC)
+
+    assert found.method == "percentile bootstrap of 100 rows"
+
+
 def test_resamples_that_all_lie_on_one_side_are_bounded_by_percentiles() -> None:
-    bounds = Bootstrap(0.0, np.linspace(1, 2, 1000), np.linspace(-1, 1, 100))
+    bounds = Bootstrap(0.0, np.linspace(1, 2, 1000), 10_000, np.linspace(-1, 1, 100))
 
     assert not bounds.corrected
     assert bounds.lower(0.95) == pytest.approx(1.05, abs=0.01)
@@ -529,8 +535,9 @@ CURVES: dict[str, Bounds] = {
     "tango": PairedProportions(30, 20, 500),
     "exact": PairedProportions(4, 1, 100),
     "bootstrap": Bootstrap(
-        0.1, np.random.default_rng(1).gamma(2, 0.05, 1000), np.random.default_rng(2).gamma(2, 0.001, 200)
+        0.1, np.random.default_rng(1).gamma(2, 0.05, 1000), 200, np.random.default_rng(2).gamma(2, 0.001, 200)
     ),
+    "percentile": Bootstrap(0.0, np.random.default_rng(4).normal(0, 0.05, 1000), 200),
     "folded": Folded(0.02, abs(np.random.default_rng(3).normal(0.02, 0.01, 1000)), 300),
     "gap": Gap([Wilson(0.3, 100), Wilson(0.35, 80), Wilson(0.5, 120)]),
 }

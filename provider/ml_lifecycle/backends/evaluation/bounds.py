@@ -262,24 +262,24 @@ class Alike(Bounds):
 
 
 class Bootstrap(Bounds):
-    """The bias-corrected and accelerated bootstrap of Efron, J. Am. Stat. Assoc. 82 (1987).
+    """The bootstrap: bias-corrected and accelerated (Efron, J. Am. Stat. Assoc. 82 (1987)), or plain percentiles.
 
     Quantiles are widened for few units as in Hesterberg, The American Statistician 69 (2015), section 4.3. Beyond the
     outermost resamples the tail goes on as a normal one, so that a confidence which needs more of them than there are
     still gets a bound.
 
     :param replicates: The value in each resample.
-    :param left_out: The value without each unit.
+    :param units: How many independent units were drawn from.
+    :param left_out: The value without each unit, from which the acceleration is taken; ``None``: plain percentiles.
     """
 
-    def __init__(self, value: float, replicates: Numbers, left_out: Numbers) -> None:
+    def __init__(self, value: float, replicates: Numbers, units: int, left_out: Numbers | None = None) -> None:
         import numpy as np
 
         self.value = value
-        self._quantiles = _Quantiles(np.sort(replicates))
-        self._units = len(left_out)
-        self._bias = _bias(value, replicates)
-        self._acceleration = _acceleration(left_out)
+        self._quantiles, self._units = _Quantiles(np.sort(replicates)), units
+        self._bias = _bias(value, replicates) if left_out is not None else None
+        self._acceleration = _acceleration(left_out) if left_out is not None else 0.0
 
     @property
     def error(self) -> float:
@@ -288,7 +288,7 @@ class Bootstrap(Bounds):
 
     @property
     def corrected(self) -> bool:
-        """Whether bias and acceleration are defined; else the bounds are plain percentiles."""
+        """Whether bias and acceleration are asked for and defined; else the bounds are plain percentiles."""
         return self._bias is not None
 
     def _at(self, z: float) -> float:

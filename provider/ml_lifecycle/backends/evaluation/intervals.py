@@ -314,14 +314,23 @@ def _bootstrap(
         bounds = constant(all_rows, units)
         unknown = "" if bounds is not None else f"{name} does not vary over the rows, so that its error is not known"
         return found(bounds=bounds, method=f"score interval of {of}" if bounds is not None else "", detail=unknown)
+    if paired:
+        # Differences are spread about evenly: a correction would bring in more noise than it takes out.
+        return found(bounds=Bootstrap(all_rows, known, units.count), method=f"percentile bootstrap of {of}")
     without = left_out(sums, value)
+    bounds, kind = _of_one(name, all_rows, known, without)
     influence = clusters.own((without.mean() - without) * (units.count - 1) / units.count, units)
-    if name == "calibration_error" and not paired:
-        bounds = Folded(all_rows, known, units.count)
-        return found(bounds=bounds, method=f"bootstrap of {of}", influence=influence)
-    accelerated = Bootstrap(all_rows, known, without[np.isfinite(without)])
-    kind = "BCa" if accelerated.corrected else "percentile"
-    return found(bounds=accelerated, method=f"{kind} bootstrap of {of}", influence=influence)
+    return found(bounds=bounds, method=f"{kind} of {of}", influence=influence)
+
+
+def _of_one(name: str, value: float, resampled: Numbers, without: Numbers) -> tuple[Bounds, str]:
+    """The bounds of one model's value, and what they are called."""
+    import numpy as np
+
+    if name == "calibration_error":
+        return Folded(value, resampled, len(without)), "bootstrap"
+    bounds = Bootstrap(value, resampled, len(without), without[np.isfinite(without)])
+    return bounds, "BCa bootstrap" if bounds.corrected else "percentile bootstrap"
 
 
 def _units_in_words(units: Units, clusters: Clusters, spec: MeasurementSpec) -> str:
