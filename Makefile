@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 export AIRFLOW_PORT MLFLOW_PORT DEMO_HOME
 
-.PHONY: help setup demo up down test test-services lint format bench bench-parse bench-ledger soak reference lock build clean
+.PHONY: help setup demo up down test test-services lint format bench bench-parse bench-ledger bench-gates soak reference lock build clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -66,6 +66,9 @@ bench-parse: $(READY) ## Measure what parsing a DAG file costs
 
 bench-ledger: $(READY) ## Measure what the ledger costs a task
 	@$(BIN)/python scripts/bench_ledger.py
+
+bench-gates: $(READY) ## Measure how often the gate is right, and what a million rows cost
+	@$(BIN)/python scripts/bench_gates.py $(GATES_ARGS)
 
 reference: $(READY) ## Generate docs/reference from the code
 	@$(BIN)/ml-lifecycle schema --markdown > docs/reference/pipeline.md
