@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk  # noqa: TID253  # no DAG file imports a test
 
-from ml_lifecycle.backends.evaluation.metrics import calibration_curve, check_metric, measure, roc_curve
+from ml_lifecycle.backends.evaluation.metrics import calibration_curve, check_metric, measure
 from ml_lifecycle.backends.evaluation.rows import ScoredRows, Task
 from ml_lifecycle.core.contracts import MeasurementSpec
 from ml_lifecycle.core.errors import UnknownMetricError
@@ -362,10 +362,3 @@ def silent(truth: Any, score: Any) -> None:
 @pytest.mark.parametrize("metric", [broken, undefined, silent])
 def test_a_metric_of_ones_own_that_breaks_is_none(metric: Callable[..., Any]) -> None:
     assert measure("a:b", rows_of([0, 1], [0.25, 0.5]), own={"a:b": metric}) is None
-
-
-def test_the_roc_curve_of_a_hand_drawn_case() -> None:
-    false_rate, true_rate = roc_curve([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
-
-    assert false_rate.tolist() == [0.0, 0.0, 0.5, 0.5, 1.0]
-    assert true_rate.tolist() == [0.0, 0.5, 0.5, 1.0, 1.0]

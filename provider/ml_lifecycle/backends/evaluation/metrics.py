@@ -18,7 +18,7 @@ from ml_lifecycle.core.errors import UnknownMetricError
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     Numbers = NDArray[np.float64]
 
@@ -59,18 +59,6 @@ def measure(
     check_metric(name, rows.task)
     part = Part(rows, spec)
     return part.own_value(own[name], contender)[0] if name in own else part.value(name, contender)
-
-
-def roc_curve(target: ArrayLike, score: ArrayLike) -> tuple[Numbers, Numbers]:
-    """False and true positive rates, from (0, 0) to (1, 1), one point per distinct score."""
-    import numpy as np
-
-    truth, found = np.asarray(target, dtype="float64"), np.asarray(score, dtype="float64")
-    order = np.argsort(-found, kind="stable")
-    truth, found = truth[order], found[order]
-    last = np.append(np.nonzero(np.diff(found))[0], len(found) - 1)
-    hits, misses = np.cumsum(truth)[last], np.cumsum(1 - truth)[last]
-    return np.append(0.0, misses / misses[-1]), np.append(0.0, hits / hits[-1])
 
 
 def calibration_curve(
