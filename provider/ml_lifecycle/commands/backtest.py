@@ -113,7 +113,7 @@ def _row(one: Replayed) -> tuple[str, ...]:
 def _summary(name: str, summary: Summary) -> Iterator[str]:
     outcomes = ", ".join(f"{number} {outcome}" for outcome, number in summary.outcomes.items())
     judgements = ", ".join(f"{_plural(what, number)}" for what, number in summary.judgements.items() if number)
-    gain = "" if summary.later_gain is None else f"; its promotions made {summary.later_gain:+.4f} later"
+    gain = f"; later differences of its promotions sum to {summary.later_gain:+.4f}" if summary.later_gain else ""
     yield f"{name}: {outcomes}; {judgements}{gain}"
 
 
