@@ -142,7 +142,7 @@ class UntrustedModelError(LifecycleError):
 
 
 class ChampionError(LifecycleError):
-    """The champion cannot be read or scored, so nothing can be compared with it."""
+    """The champion, or a version that a rule names, cannot be read or scored, so nothing can be compared with it."""
 
 
 class EvidenceError(LifecycleError):
