@@ -110,7 +110,14 @@ def registered(
         predictions_digest="e" * 64,
     )
     check = GateCheck(rule="roc_auc at least 0.6", verdict=verdict, observed=0.75)
-    gate = GateDecision(evaluation=evaluation, verdict=verdict, checks=(check,), policy_digest="f" * 64)
+    gate = GateDecision(
+        evaluation=evaluation,
+        verdict=verdict,
+        checks=(check,),
+        policy_digest="f" * 64,
+        judged=number,
+        report_uri=f"reports/evaluation/flights/{number}/index.html",
+    )
     record("gate", gate, run, model="flights")
     found = tools.registry.ensure_version(
         "flights", training_key=key, uri=model.uri, run_id=model.run_id, tags={"ml_lifecycle.digest": model.digest}
@@ -271,6 +278,8 @@ def test_the_approver_reads_what_the_ledger_holds(noon: Tools, tmp_path: Path) -
     assert "| max_iter | 1 | 2 |" in body
     assert "roc_auc at least 0.6" in body
     assert "14 of 14 expectations met (pass)." in body
+    assert "This holdout has judged 2 candidates, this one included" in body
+    assert "Evaluation report: reports/evaluation/flights/2/index.html" in body
     assert "Data report: reports/1.html" in body
     assert "Asked for by bob: reason 2." in body
     assert is_form_of(question.ask.ask_id, body)
