@@ -150,6 +150,16 @@ def test_another_policy_decides_otherwise(history: Path, capsys: pytest.CaptureF
     assert found["then"]["judgements"]["wrong promotion"] == 1
 
 
+def test_rules_about_the_package_are_left_out_and_named(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (history.parent / "policy.yaml").write_text(f"{RULES}  - {{metric: latency_p95_ms, at_most: 20}}\n")
+
+    run("--json")
+
+    found = json.loads(capsys.readouterr().out)
+    assert found["left_out"] == ["latency_p95_ms at most 20"]
+    assert [one["outcome"] for one in found["candidates"]].count("promoted") == 3
+
+
 def test_people_read_a_table_and_two_summaries(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run()
 

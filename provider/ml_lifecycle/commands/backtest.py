@@ -93,6 +93,8 @@ def told(found: Backtest) -> Iterator[str]:
     header = ("candidate", "then", "under this policy", f"later difference in {found.metric}", "so this was")
     yield from _table([header, *(_row(one) for one in found.candidates)])
     yield ""
+    for rule in found.left_out:
+        yield f"not replayed, as predictions say nothing about it: {rule}"
     yield from _summary("under this policy", found.summary)
     if found.then is not None:
         yield from _summary("as decided then", found.then)

@@ -66,6 +66,8 @@ class Backtest(Contract):
     policy_digest: str
     candidates: tuple[Replayed, ...]
     summary: Summary
+    left_out: tuple[str, ...] = ()
+    """Rules that recorded predictions say nothing about, in words: they are not part of the policy here."""
     then: Summary | None = None
     """The same of what was decided then, where that is recorded of every candidate."""
 

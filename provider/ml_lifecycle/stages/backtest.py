@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from ml_lifecycle.backends.evaluation.rows import BASELINE, CANDIDATE, CHAMPION
 from ml_lifecycle.core.backtest import OUTCOMES, Backtest, Outcome, Replayed, summarise, summarise_then
 from ml_lifecycle.core.contracts import Difference, GateRule, Verdict
 from ml_lifecycle.core.errors import RequestError
-from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER, policy_digest
+from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER, OPERATIONAL, in_words, policy_digest
 from ml_lifecycle.stages.holdout import fingerprint_of
 from ml_lifecycle.stages.prediction_files import Wanted, gate_files
 
@@ -39,7 +39,8 @@ class Policy:
 def backtest(history: Path, policy: Policy, *, say: Callable[[str], None] = lambda _: None) -> Backtest:
     """Judge every candidate that a folder records, in the order of their names.
 
-    Each is compared with the champion that it was recorded with, whatever the policy made of earlier ones.
+    Each is compared with the champion that it was recorded with, whatever the policy made of earlier ones. Rules about
+    latency and size are left out: predictions say nothing about them.
 
     :param history: One folder per candidate: ``candidate.parquet``, and where they are known ``champion.parquet``,
         ``later.parquet`` (with the columns ``candidate`` and ``champion``) and ``decision.json``; or ``.csv``.
@@ -47,6 +48,8 @@ def backtest(history: Path, policy: Policy, *, say: Callable[[str], None] = lamb
     :raises RequestError: there is no such folder, it records nothing, or a decision cannot be read.
     """
     folders = _folders(history)
+    left_out = [in_words(rule) for rule in policy.rules if rule.metric in OPERATIONAL]
+    policy = replace(policy, rules=tuple(rule for rule in policy.rules if rule.metric not in OPERATIONAL))
     seen: Counter[str] = Counter()
     replayed = []
     for number, folder in enumerate(folders, start=1):
@@ -56,6 +59,7 @@ def backtest(history: Path, policy: Policy, *, say: Callable[[str], None] = lamb
         metric=policy.metric,
         policy_digest=policy_digest(policy.rules, policy.wanted.spec),
         candidates=tuple(replayed),
+        left_out=tuple(left_out),
         summary=summarise(replayed),
         then=summarise_then(replayed),
     )
