@@ -20,6 +20,7 @@ from ml_lifecycle.core.contracts import (
     GateRule,
     HoldoutSpec,
     Measured,
+    MeasurementSpec,
     ServingCheck,
     TrainedModel,
     Verdict,
@@ -376,6 +377,23 @@ def test_a_metric_of_ones_own_that_raises_says_what() -> None:
 
     assert found.value is None
     assert found.detail == "it raised ValueError: no such thing"
+
+
+def test_a_metric_of_ones_own_that_was_not_loaded_is_not_measured() -> None:
+    rows = rows_of([0, 1], candidate=[0, 1], champion=[0, 1])
+
+    for rule in (GateRule(metric="a:b", at_least=1.0), GateRule(metric="a:b", versus="champion", better="higher")):
+        assert measured(rule, rows).value is None
+        assert measured(rule, rows).detail == "a:b was not loaded"
+
+
+def test_costs_of_labels_that_no_row_can_have_are_named() -> None:
+    spec = MeasurementSpec(costs={"yes": {"no": 5.0}})
+
+    found = measured(GateRule(metric="cost", at_most=1.0), rows_of([0, 1], candidate=[0, 1]), spec=spec)
+
+    assert found.value is None
+    assert found.detail == "the costs speak of no, yes, and the classes are 0, 1"
 
 
 # --- Of the package --------------------------------------------------------------------------------------------------

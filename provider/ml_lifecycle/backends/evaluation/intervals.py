@@ -109,7 +109,7 @@ def _ends(bounds: Bounds | None) -> tuple[float | None, float | None]:
 
 def estimate(name: str, part: Part, contender: str, *, own: OwnMetrics = NO_OWN) -> Estimate:
     """A metric of one contender; never raises for what the data are like."""
-    if reason := part.unusable(contender):
+    if reason := part.unusable(contender, "" if name in own else name):
         return Estimate(None, len(part.rows), detail=reason)
     if name in own:
         return _jackknife(part, lambda kept: part.own_value(own[name], contender, kept))
@@ -209,7 +209,8 @@ def estimate_difference(
     import numpy as np
 
     rows, sign = part.rows, 1 if higher else -1
-    if reason := part.unusable(new) or part.unusable(old):
+    asked = "" if name in own else name
+    if reason := part.unusable(new, asked) or part.unusable(old, asked):
         return Estimate(None, len(rows), detail=reason)
     if name in own:
         return _own_difference(own[name], part, new, old, sign)

@@ -87,7 +87,7 @@ class Part:
 
     def value(self, name: str, contender: str) -> float | None:
         """The metric's value; ``None`` where it is undefined."""
-        if self.unusable(contender):
+        if self.unusable(contender, name):
             return None
         if (area := self.area(name, contender)) is not None:
             return area.value
@@ -130,12 +130,23 @@ class Part:
             return None, f"it raised {type(error).__name__}: {str(error)[:_LONGEST_REASON]}"
         return (found, "") if math.isfinite(found) else (None, f"it returned {found}")
 
-    def unusable(self, contender: str) -> str:
-        """Why nothing can be measured of a contender; empty where something can."""
+    def unusable(self, contender: str, name: str = "") -> str:
+        """Why nothing can be measured of a contender, or not this metric; empty where it can."""
+        if ":" in name:
+            return f"{name} was not loaded"
+        if name == "cost" and (strange := self._strange_labels):
+            classes = ", ".join(self.rows.classes)
+            return f"the costs speak of {strange}, and the classes are {classes}"
         if contender not in self.rows.scores:
             who = contender if not contender.isdigit() else f"version {contender}"
             return f"{who} has no predictions on these rows"
         return self._flaw or self._score_flaw(contender)
+
+    @property
+    def _strange_labels(self) -> str:
+        costs = self.spec.costs
+        named = {*costs, *(label for said in costs.values() for label in said)}
+        return ", ".join(sorted(named - {*self.rows.classes})) if self.rows.classes else ""
 
     @cached_property
     def _flaw(self) -> str:

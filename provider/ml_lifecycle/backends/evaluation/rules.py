@@ -38,7 +38,7 @@ def measure_rules(
     :raises UnknownMetricError: a rule names a metric that is unknown, or does not fit the task.
     """
     for rule in rules:
-        if rule.metric not in OPERATIONAL and rule.metric not in own:
+        if rule.metric not in OPERATIONAL:
             check_metric(rule.metric, rows.task)
     measurement = _Measurement(evaluation, rows, own)
     return tuple(one for number, rule in enumerate(rules) for one in _measure(number, rule, measurement, judged=judged))
