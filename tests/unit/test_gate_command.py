@@ -366,7 +366,18 @@ def test_a_file_is_measured_by_slice(here: Path, capsys: pytest.CaptureFixture[s
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines if line.startswith("roc_auc")] == [
         "roc_auc",
+        "roc_auc, better than the champion by",
         "roc_auc for origin=JFK",
         "roc_auc for origin=LGA",
     ]
+    assert code == 0
+
+
+def test_measuring_says_which_file_is_about_other_rows(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predicted(noise=3.0).iloc[7:].to_parquet(here / "champion.parquet")
+    arguments = ["evaluate", "--predictions", "candidate.parquet", "--champion", "champion.parquet"]
+
+    code = main(arguments)
+
+    assert "not compared: different holdouts: 7 of the candidate's 1,200 keys" in capsys.readouterr().out
     assert code == 0

@@ -12,7 +12,7 @@ from ml_lifecycle.core.errors import RequestError
 
 if TYPE_CHECKING:
     from ml_lifecycle.backends.evaluation.prediction_files import FileColumns, FileRows
-    from ml_lifecycle.core.contracts import Evaluation, GateCheck, GateDecision, GateRule, Metric
+    from ml_lifecycle.core.contracts import Difference, Evaluation, GateCheck, GateDecision, GateRule, Metric
     from ml_lifecycle.pipeline.rules import Rules
     from ml_lifecycle.stages.prediction_files import Wanted
 
@@ -126,15 +126,18 @@ def evaluate(options: argparse.Namespace, metrics: tuple[str, ...], slices: tupl
                 "slices": evaluation.to_xcom()["slices"],
                 "champion": evaluation.to_xcom()["champion"],
                 "others": evaluation.to_xcom()["others"],
+                "apart": dict(read.apart),
             }
         )
     else:
-        print("\n".join(measured(evaluation)))
+        print("\n".join((*measured(evaluation), *(f"not compared: {why}" for why in read.apart.values()))))
 
 
 def measured(evaluation: Evaluation) -> Iterator[str]:
     """Metrics for people, line by line."""
     yield from _metric_lines(evaluation.metrics, "")
+    if evaluation.champion is not None:
+        yield from _difference_lines(evaluation.champion.differences)
     for column, values in evaluation.slices.items():
         for value, metrics in values.items():
             yield from _metric_lines(metrics, f" for {column}={value}")
@@ -146,6 +149,16 @@ def _metric_lines(metrics: dict[str, Metric], where: str) -> Iterable[str]:
         known = metric.low is not None and metric.high is not None
         bounds = f", 95% interval {metric.low:.4f} to {metric.high:.4f}" if known else ""
         yield f"{name}{where}: {value}{bounds} ({metric.rows:,} rows)"
+
+
+def _difference_lines(differences: dict[str, Difference]) -> Iterable[str]:
+    for name, found in differences.items():
+        if found.estimate is None:
+            yield f"{name}, better than the champion by: not measurable"
+            continue
+        known = found.low is not None and found.high is not None
+        bounds = f", 95% interval {found.low:+.4f} to {found.high:+.4f}" if known else ""
+        yield f"{name}, better than the champion by: {found.estimate:+.4f}{bounds}"
 
 
 # --- Both ------------------------------------------------------------------------------------------------------------
