@@ -472,6 +472,21 @@ def test_another_judgement_of_the_same_model_leaves_the_first_report_as_it_is(to
     assert "Refused" in (published_in(tools, second) / "index.html").read_text()
 
 
+def test_the_champions_numbers_lead_to_its_run_unless_somebody_deleted_it(tools: Tools) -> None:
+    tools, decision = ready(tools)
+    kept = tools.tracking.ensure_run("flights", "champion", name="training", tags={})
+    for key, run_id in enumerate(["0" * 32, "0" * 32, kept.run_id]):
+        tools.registry.ensure_version("flights", training_key=str(key), uri="", run_id=run_id, tags={})
+    others = {"1": Contender(version=1, metrics=decision.evaluation.metrics)}
+    evaluation = decision.evaluation.model_copy(update={"others": others})
+
+    report_uri, _ = publish(decided(evaluation, check()), two_classes(), tools)
+
+    page = (published_in(tools, report_uri) / "index.html").read_text()
+    assert f'href="https://mlflow.example/runs/{kept.run_id}"' in page
+    assert "runs/000" not in page
+
+
 def test_the_gate_publishes_what_it_decided_about_a_trained_model(tools: Tools, tmp_path: Path) -> None:
     from ml_lifecycle.stages.evaluation import EvaluationJob, evaluate
 

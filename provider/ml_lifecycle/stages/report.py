@@ -8,6 +8,7 @@ from typing import Final
 from ml_lifecycle.backends.evaluation.rows import CANDIDATE, CHAMPION, ScoredRows
 from ml_lifecycle.backends.reports.report import EvaluationReport, make_report
 from ml_lifecycle.core.contracts import GateDecision, ModelPurpose, digest_of
+from ml_lifecycle.core.errors import LifecycleError, PassingError
 from ml_lifecycle.stages.runner import Tools
 
 PAGE: Final = "index.html"
@@ -52,14 +53,24 @@ def _write(report: EvaluationReport, folder: Path) -> None:
 
 
 def _links(decision: GateDecision, tools: Tools) -> dict[str, str]:
-    """Addresses of the runs that trained each contender; empty where there is no page."""
+    """Addresses of the runs that trained each contender; those that have no page are left out."""
     evaluation = decision.evaluation
     versions = {name: other.version for name, other in evaluation.others.items()}
     if evaluation.champion is not None:
         versions[CHAMPION] = evaluation.champion.version
     found = {CANDIDATE: tools.tracking.get_run(evaluation.model.run_id).url}
     for name, number in versions.items():
-        registered = tools.registry.version(evaluation.model.name, number) if number is not None else None
-        if registered is not None:
-            found[name] = tools.tracking.get_run(registered.run_id).url
+        if number is not None:
+            found[name] = _page_of(evaluation.model.name, number, tools)
     return {name: url for name, url in found.items() if url}
+
+
+def _page_of(model: str, version: int, tools: Tools) -> str:
+    """Where the run that trained a version is shown; empty where somebody deleted it."""
+    try:
+        registered = tools.registry.version(model, version)
+        return tools.tracking.get_run(registered.run_id).url if registered is not None else ""
+    except PassingError:
+        raise
+    except LifecycleError:
+        return ""
