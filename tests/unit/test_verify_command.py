@@ -208,7 +208,7 @@ def test_a_truncated_statement_cannot_be_used(verify: Verify, folder: Path, shar
     file = folder / "1.dsse.json"
     file.write_text(file.read_text()[: int(len(file.read_text()) * share)])
 
-    assert verify(*against())[0] == 2
+    assert verify(*against())[0] == 64
 
 
 def test_a_signed_statement_of_another_kind_cannot_be_used(verify: Verify, folder: Path) -> None:
@@ -271,5 +271,5 @@ def test_an_answer_that_does_not_hold_ends_with_one(
 def test_an_answer_needs_its_own_options(verify: Verify, folder: Path) -> None:
     write_answer(folder)
 
-    assert verify("~/answer.json")[0] == 2
-    assert verify("~/answer.json", "--keys", "~/keys.json", "--model", "~/model")[0] == 2
+    assert verify("~/answer.json")[0] == 64
+    assert verify("~/answer.json", "--keys", "~/keys.json", "--model", "~/model")[0] == 64
