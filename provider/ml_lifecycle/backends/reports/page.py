@@ -222,7 +222,9 @@ def _scales(checks: Sequence[GateCheck]) -> dict[tuple[object, ...], Scale | Non
     for check in checks:
         bar = Bar(check.observed, check.low, check.high)
         limit = [check.limit] if check.limit is not None else []
-        families.setdefault(_family(check), []).extend([*bar.numbers(), *limit])
+        # What has no error, such as a latency, is told by how far it is from nothing.
+        base = [0.0] if check.low is None and check.high is None else []
+        families.setdefault(_family(check), []).extend([*bar.numbers(), *limit, *base])
     return {family: Scale.of(numbers) for family, numbers in families.items()}
 
 
