@@ -32,12 +32,14 @@ class Units:
     count: int
     members: int
     """Rows or clusters that were dealt into them."""
+    single_rows: bool = False
+    """Whether each row is a unit of its own, in the rows' order."""
 
     def sums(self, columns: Sequence[Numbers]) -> Numbers:
         """``(units, columns)``: each column's sum over a unit's rows."""
         import numpy as np
 
-        if self.count == len(self.of_row):
+        if self.single_rows:
             return np.column_stack(columns)
         return np.column_stack([sums_by(self.of_row, one, self.count) for one in columns])
 
@@ -56,7 +58,11 @@ def deal(rows: int, cluster: Codes | None, *, most: int, seed: int) -> Units:
 
     members = rows if cluster is None else int(cluster.max()) + 1
     if members <= most:
-        return Units(np.arange(rows) if cluster is None else cluster, members, members)
+        return (
+            Units(np.arange(rows), rows, rows, single_rows=True)
+            if cluster is None
+            else Units(cluster, members, members)
+        )
     blocks = _blocks(members, most, seed)
     return Units(blocks if cluster is None else blocks[cluster], most, members)
 

@@ -12,6 +12,7 @@ from ml_lifecycle.backends.evaluation.rows import (
     BASELINE,
     CANDIDATE,
     CHAMPION,
+    MOST_SLICE_VALUES,
     ScoredRows,
     Task,
     cluster_codes,
@@ -29,8 +30,6 @@ KEYS: Final = ("key", "id")
 TARGETS: Final = ("target", "label", "truth")
 SCORES: Final = ("score", "prediction", "probability")
 """Names of columns that need not be declared, the first one that a file has."""
-MOST_SLICE_VALUES: Final = 100
-"""As many as people read."""
 _TWO: Final = 2
 _SAME: Final = {"0": "False", "1": "True", "False": "0", "True": "1"}
 """How another file may write the same label."""

@@ -22,6 +22,8 @@ BASELINE: Final = "baseline"
 _PERIOD_CODES: Final = {"hour": "h", "day": "D", "week": "W", "month": "M"}
 MISSING: Final = "(missing)"
 """The slice of rows without a value."""
+MOST_SLICE_VALUES: Final = 100
+"""Slices travel with the evaluation over XCom and are read by people."""
 _KEY, _TRUTH, _WEIGHT, _CLUSTER, _TIME = "key", "truth", "weight", "cluster", "time"
 _SCORE, _SLICE = "score", "by"
 
