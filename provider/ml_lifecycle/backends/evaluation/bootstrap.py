@@ -58,11 +58,8 @@ def deal(rows: int, cluster: Codes | None, *, most: int, seed: int) -> Units:
 
     members = rows if cluster is None else int(cluster.max()) + 1
     if members <= most:
-        return (
-            Units(np.arange(rows), rows, rows, single_rows=True)
-            if cluster is None
-            else Units(cluster, members, members)
-        )
+        single = cluster is None
+        return Units(np.arange(rows) if cluster is None else cluster, members, members, single_rows=single)
     blocks = _blocks(members, most, seed)
     return Units(blocks if cluster is None else blocks[cluster], most, members)
 
