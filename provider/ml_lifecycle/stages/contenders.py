@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.backends.evaluation.rows import (
     BASELINE,
     CANDIDATE,
     CHAMPION,
+    MOST_SLICE_VALUES,
     ScoredRows,
     Task,
     cluster_codes,
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Numbers = NDArray[np.float64]
-
-MOST_SLICE_VALUES: Final = 100
-"""Slices travel with the evaluation over XCom and are read by people."""
 
 
 @dataclass(frozen=True)
