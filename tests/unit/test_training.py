@@ -12,7 +12,7 @@ import pytest
 
 from ml_lifecycle.backends.files import digest_of_folder
 from ml_lifecycle.backends.tracking.local import LocalTracking
-from ml_lifecycle.core.contracts import Columns, ValidationReport, Verdict
+from ml_lifecycle.core.contracts import Columns, Scalar, ValidationReport, Verdict
 from ml_lifecycle.core.errors import (
     CallableNotFoundError,
     ColumnError,
@@ -218,10 +218,15 @@ def test_one_class_only_cannot_be_learned(tools: Tools) -> None:
         train(training_job(found), tools)
 
 
-def test_each_of_several_classes_has_a_probability(tools: Tools) -> None:
+@pytest.mark.parametrize(
+    "estimator",
+    ["sklearn.linear_model.LogisticRegression", "sklearn.ensemble.HistGradientBoostingClassifier"],
+)
+def test_each_of_several_classes_has_a_probability(tools: Tools, estimator: str) -> None:
     found = dataset(tools, rows().assign(late=lambda table: table["day"]))
+    limits: dict[str, Scalar] = {"max_iter": 20} if "Boosting" in estimator else {}
 
-    model = load_trained(train(training_job(found), tools), tools)
+    model = load_trained(train(training_job(found, estimator=estimator, hyperparameters=limits), tools), tools)
 
     scores = model.predict(build_inputs(found, FEATURES, tools).features)
     assert model.info.classes == (0, 1, 2, 3, 4, 5, 6)

@@ -116,15 +116,13 @@ def evaluate(job: EvaluationJob, tools: Tools) -> Evaluation:
 
 
 def _rehearsed(model: TrainedModel, tools: Tools) -> ServingCheck:
-    """What an earlier try in the same run measured, else what is measured here.
+    """What was measured of the same bytes before, else what is measured here.
 
     Other latencies would be other evidence, about which people would be asked again. A failure is looked at again.
     """
     # Every call of the command line is called "command": those are occasions of their own.
     if "/" in tools.run:
-        earlier = tools.ledger.results(
-            tools.environment, model.name, "evaluate", run=tools.run, model__digest=model.digest, limit=1
-        )
+        earlier = tools.ledger.results(tools.environment, model.name, "evaluate", model__digest=model.digest, limit=1)
         for result in earlier:
             found = Evaluation.model_validate(result["content"]).serving
             if found is not None and found.verdict is not Verdict.FAIL:
