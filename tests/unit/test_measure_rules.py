@@ -396,6 +396,60 @@ def test_costs_of_labels_that_no_row_can_have_are_named() -> None:
     assert found.detail == "the costs speak of no, yes, and the classes are 0, 1"
 
 
+BINARY = (
+    "roc_auc", "average_precision", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "log_loss", "brier",
+    "calibration_error", "cost", "selection_rate", "false_positive_rate", "mean_prediction", "bias",
+)  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0]),
+            st.sampled_from([0.0, 0.3, 0.5, 1.0]),
+            st.integers(0, 3),
+            st.sampled_from([0.0, 1.0, 1e-9, 5.0]),
+            st.sampled_from("ab"),
+        ),
+        min_size=0,
+        max_size=14,
+    ),
+    clustered=st.booleans(),
+    weighted=st.booleans(),
+    judged=st.sampled_from([1, 50]),
+)
+def test_whatever_the_rows_are_like_every_rule_gets_an_answer(
+    rows: list[tuple[Any, ...]], *, clustered: bool, weighted: bool, judged: int
+) -> None:
+    truth, candidate, champion, cluster, weight, group = zip(*rows, strict=True) if rows else ((),) * 6
+    optional = {"cluster": np.asarray(cluster, dtype="int64")} if clustered else {}
+    optional |= {"weight": np.asarray(weight, dtype="float64")} if weighted else {}
+    scored = rows_of(truth, "binary", candidate=candidate, champion=champion, slices={"group": group}, **optional)
+    rules = [
+        rule
+        for metric in BINARY
+        for rule in (
+            GateRule(metric=metric, at_least=0.5),
+            GateRule(metric=metric, versus="champion", better="higher", margin=0.1),
+            GateRule(metric=metric, each="group", at_most=0.5, min_rows=1),
+            GateRule(metric=metric, between="group", at_most=0.5, min_rows=2),
+        )
+    ]
+    spec = MeasurementSpec(costs={"0": {"1": 1.0}, "1": {"0": 3.0}}, resamples=200)
+
+    found = measure_rules(rules, evaluation(spec=spec), scored, judged=judged)
+
+    assert {one.rule for one in found} == set(range(len(rules)))
+    for one in found:
+        numbers = [number for number in (one.value, one.low, one.high, one.standard_error) if number is not None]
+        assert all(math.isfinite(number) for number in numbers)
+        assert (one.low is None) == (one.high is None) == (one.p_broken is None)
+        assert one.low is not None or one.detail
+        assert one.low is None or one.high is None or one.low <= one.high
+
+
 # --- Of the package --------------------------------------------------------------------------------------------------
 
 

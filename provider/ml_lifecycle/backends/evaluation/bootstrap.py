@@ -67,9 +67,7 @@ def deal(rows: int, cluster: Codes | None, *, most: int, seed: int) -> Units:
 @lru_cache(maxsize=4)
 def _blocks(members: int, most: int, seed: int) -> Codes:
     """Each member's block, all of one size or one apart."""
-    import numpy as np
-
-    dealt: Codes = np.random.default_rng([seed, members]).permutation(members) % most
+    dealt: Codes = _generator(seed, members).permutation(members) % most
     return dealt
 
 
@@ -99,7 +97,14 @@ def _counts(units: int, resamples: int, seed: int, number: int) -> NDArray[np.ui
     """``(resamples, units)``: how often each unit was drawn; the same for every metric and place."""
     import numpy as np
 
-    draws = np.random.default_rng([seed, units, number]).integers(0, units, (resamples, units), dtype=np.int32)
+    draws = _generator(seed, units, number).integers(0, units, (resamples, units), dtype=np.int32)
     draws += (np.arange(resamples, dtype=np.int32) * units)[:, None]
     counts = np.bincount(draws.ravel(), minlength=resamples * units)
     return counts.astype(np.uint8).reshape(resamples, units)
+
+
+def _generator(*seeds: int) -> np.random.Generator:
+    import numpy as np
+
+    # Only numbers from 0 on can be seeds.
+    return np.random.default_rng([seed % 2**64 for seed in seeds])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 NORMAL: Final = NormalDist()
 _FARTHEST: Final = 12.0
 """In standard normal scores: its tail, 2e-33, is as good as none."""
+_LONGEST_REACH: Final = 700.0
+"""On the logit scale: a float's exponential ends there."""
 _STEPS: Final = 60
 _LARGEST_EXPONENT: Final = 600.0
 FEW_DISCORDANT: Final = 25

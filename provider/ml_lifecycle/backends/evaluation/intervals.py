@@ -253,6 +253,8 @@ def _paired_shares(part: Part, new: Share, old: Share, sign: int) -> Estimate:
         exact = " and exact binomial" if bounds.gains + bounds.losses < FEW_DISCORDANT else ""
         return Estimate(bounds.value, len(rows), bounds, method=f"Tango score{exact}")
     weight = np.ones(len(first)) if rows.weight is None else rows.weight[among]
+    if weight.sum() <= 0:
+        return Estimate(None, len(rows), detail=_NO_ROW)
     apart = first.astype("float64") - second
     value = float(np.average(apart, weights=weight))
     influence = weight * (apart - value) / weight.sum()
