@@ -400,6 +400,11 @@ BINARY = (
     "roc_auc", "average_precision", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "log_loss", "brier",
     "calibration_error", "cost", "selection_rate", "false_positive_rate", "mean_prediction", "bias",
 )  # fmt: skip
+CLASSES = (
+    "roc_auc", "accuracy", "balanced_accuracy", "f1", "precision", "recall", "log_loss", "brier", "calibration_error",
+    "cost",
+)  # fmt: skip
+NUMBERS = ("mae", "rmse", "mape", "wape", "r2", "mean_prediction", "bias")
 
 
 @settings(max_examples=80, deadline=None)
@@ -427,9 +432,41 @@ def test_whatever_the_rows_are_like_every_rule_gets_an_answer(
     optional = {"cluster": np.asarray(cluster, dtype="int64")} if clustered else {}
     optional |= {"weight": np.asarray(weight, dtype="float64")} if weighted else {}
     scored = rows_of(truth, "binary", candidate=candidate, champion=champion, slices={"group": group}, **optional)
+    measure_everything(BINARY, scored, judged=judged)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_rows_of_several_classes_are_like_every_rule_gets_an_answer(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sure = np.array([[1, 0, 0], [0, 1, 0], [0.2, 0.3, 0.5], [1 / 3, 1 / 3, 1 / 3]])
+    many = int(rng.integers(0, 14))
+    scores = {name: sure[rng.integers(0, 4, many)] for name in ("candidate", "champion")}
+    truth, slices = rng.integers(0, 3, many), {"group": rng.choice(["a", "b"], many)}
+
+    measure_everything(CLASSES, rows_of(truth, "multiclass", slices=slices, **scores, **oddities(rng, many)))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_rows_of_numbers_are_like_every_rule_gets_an_answer(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    many, values = int(rng.integers(0, 14)), [0.0, 1.0, -3.0, 1e6, 1e-12]
+    scores = {name: rng.choice(values, many) for name in ("candidate", "champion")}
+    truth, slices = rng.choice(values, many), {"group": rng.choice(["a", "b"], many)}
+
+    measure_everything(NUMBERS, rows_of(truth, "regression", slices=slices, **scores, **oddities(rng, many)))
+
+
+def oddities(rng: np.random.Generator, many: int) -> dict[str, Any]:
+    """Few clusters and strange weights, each in half of the cases."""
+    odd = {"cluster": rng.integers(0, 4, many), "weight": rng.choice([0.0, 1.0, 1e-9, 5.0], many)}
+    return {name: values for name, values in odd.items() if rng.random() < 0.5}
+
+
+def measure_everything(metrics: tuple[str, ...], rows: ScoredRows, *, judged: int = 1) -> None:
+    """Each kind of rule for each metric: numbers are finite, bounds in order, and what is not known has a reason."""
     rules = [
         rule
-        for metric in BINARY
+        for metric in metrics
         for rule in (
             GateRule(metric=metric, at_least=0.5),
             GateRule(metric=metric, versus="champion", better="higher", margin=0.1),
@@ -437,9 +474,9 @@ def test_whatever_the_rows_are_like_every_rule_gets_an_answer(
             GateRule(metric=metric, between="group", at_most=0.5, min_rows=2),
         )
     ]
-    spec = MeasurementSpec(costs={"0": {"1": 1.0}, "1": {"0": 3.0}}, resamples=200)
+    costs = {name: {other: 3.0 for other in rows.classes if other != name} for name in rows.classes}
 
-    found = measure_rules(rules, evaluation(spec=spec), scored, judged=judged)
+    found = measure_rules(rules, evaluation(spec=MeasurementSpec(costs=costs, resamples=200)), rows, judged=judged)
 
     assert {one.rule for one in found} == set(range(len(rules)))
     for one in found:

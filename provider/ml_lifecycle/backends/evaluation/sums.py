@@ -200,11 +200,10 @@ def _r2(rows: Scored) -> Sums:
     centred = rows.truth - np.average(rows.truth, weights=weight)
 
     def value(sums: Numbers) -> Numbers:
-        total = sums[..., 2] - sums[..., 1] ** 2 / sums[..., 0]
+        total = sums[..., 2] - _divide(sums[..., 1] ** 2, sums[..., 0])
         # What is left of a constant by rounding is no variation.
         varies = total > 1e-12 * np.maximum(sums[..., 2], 1e-300)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(varies, 1 - sums[..., 3] / total, np.nan)
+        return 1 - _divide(sums[..., 3], np.where(varies, total, 0.0))
 
     errors = weight * (rows.score - rows.truth) ** 2
     return Sums((weight, weight * centred, weight * centred**2, errors), value)
