@@ -132,10 +132,9 @@ def _area(name: str, part: Part, area: Area, *, one: bool) -> Estimate:
     clusters = Clusters.of(rows.cluster)
     positive = rows.truth == rows.truth.max()
     if name == "roc_auc" and rows.task == "binary" and rows.weight is None:
-        error = delong_error(area.influence, positive, clusters.codes)
+        method, error = "DeLong", delong_error(area.influence, positive, clusters.codes)
     else:
-        error = linear_error(area.influence, clusters.codes)
-    method = "DeLong" if name == "roc_auc" else "infinitesimal jackknife"
+        method, error = "infinitesimal jackknife", linear_error(area.influence, clusters.codes)
     method += clusters.named(" of {}", part.spec)
     found = partial(Estimate, area.value, len(rows), clusters=clusters.count, method=method)
     if error is None:
@@ -144,10 +143,10 @@ def _area(name: str, part: Part, area: Area, *, one: bool) -> Estimate:
     if error <= _rounding(area.influence):
         smaller = min(int((rows.truth == place).sum()) for place in np.unique(rows.truth))
         least = smaller if clusters.count is None else min(smaller, clusters.count)
-        bounds: Bounds = Wilson(area.value, least) if one else Alike(least, value=area.value)
-        return found(bounds=bounds, influence=influence)
-    bounds = Logit if one else Symmetric  # type: ignore[assignment]
-    return found(bounds=bounds(area.value, error, clusters.freedom), influence=influence)  # type: ignore[operator]
+        unmoved = Wilson(area.value, least) if one else Alike(least, value=area.value)
+        return found(bounds=unmoved, influence=influence)
+    shape = Logit if one else Symmetric
+    return found(bounds=shape(area.value, error, clusters.freedom), influence=influence)
 
 
 def _rounding(influence: Numbers) -> float:
@@ -431,7 +430,10 @@ class Clusters:
 
     def own(self, influence: Numbers, units: Units) -> tuple[Codes, Numbers] | None:
         """Influences of units, where these are the clusters themselves."""
-        return (self.names, influence) if self.names is not None and units.count == len(self.names) else None
+        import numpy as np
+
+        known = self.names is not None and units.count == len(self.names) and bool(np.isfinite(influence).all())
+        return (self.names, influence) if self.names is not None and known else None
 
     def named(self, text: str, spec: MeasurementSpec) -> str:
         """The text with their number in it; empty where there are none."""
