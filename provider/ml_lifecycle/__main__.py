@@ -194,9 +194,7 @@ def _add_model_commands(commands: Any) -> None:
         metavar="RULE",
         help="such as 'roc_auc>=0.6', 'log_loss<=0.5' or 'roc_auc>=0.55 by origin'; may be repeated",
     )
-    gate.add_argument(
-        "--judged", type=int, metavar="N", help="how many candidates these rows judged (default: 1)"
-    )
+    gate.add_argument("--judged", type=int, metavar="N", help="how many candidates these rows judged (default: 1)")
     gate.add_argument("--first-release", action="store_true", help="there is no champion to compare with")
     _prediction_files(gate)
     score = _command(commands, "score", _score, "score a file by a trained model")

@@ -148,7 +148,8 @@ def test_the_json_schema_takes_shorthands_and_refuses_unknown_keys() -> None:
     assert schema["additionalProperties"] is False
     assert schema["required"] == ["model", "owner", "contact", "data", "training"]
     assert schema["$defs"]["SourceSection"]["anyOf"][0]["type"] == "string"
-    assert schema["$defs"]["HoldoutSection"]["properties"]["last"]["description"] == "Share of the rows, such as 20%; given does not look at it."
+    share = schema["$defs"]["HoldoutSection"]["properties"]["last"]
+    assert share["description"] == "Share of the rows, such as 20%; given does not look at it."
 
 
 def test_the_reference_page_is_up_to_date() -> None:
