@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +159,13 @@ def test_an_evaluation_tells_whether_the_package_would_serve(tools: Tools) -> No
 
 
 @pytest.mark.parametrize(("first", "retries"), [(Verdict.PASS, 0), (Verdict.INCONCLUSIVE, 0), (Verdict.FAIL, 1)])
-def test_a_retry_in_the_same_run_gives_the_evidence_of_the_first_try_unless_that_failed(
+def test_the_same_bytes_are_rehearsed_once_unless_that_failed(
     first: Verdict, retries: int, tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once = dataclasses.replace(tools, run="flights_train/manual__1")
     checks = [ServingCheck(verdict=first, rows=64, load_s=1.0), ServingCheck(verdict=first, rows=64, load_s=2.0)]
     left = iter(checks)
-    monkeypatch.setattr("ml_lifecycle.stages.evaluation.rehearse", lambda *_: next(left))
+    monkeypatch.setattr("ml_lifecycle.stages.evaluation.rehearsing", lambda *_: nullcontext(lambda: next(left)))
     job = EvaluationJob(model=trained(once))
 
     found = [run(evaluate, job, once, model="flights").serving for _ in range(2)]

@@ -25,7 +25,8 @@ from ml_lifecycle.core.contracts import TrainedModel, Verdict
 from ml_lifecycle.serving.rehearsal import Outcome, Rehearsal
 from ml_lifecycle.serving.rehearsal import rehearse as rehearse_here
 from ml_lifecycle.stages import rehearsal
-from ml_lifecycle.stages.rehearsal import judge, rehearse
+from ml_lifecycle.stages.champion import verified_package
+from ml_lifecycle.stages.rehearsal import judge, rehearse, rehearsing
 from ml_lifecycle.stages.runner import Tools
 from tests.fakes.small_model import dataset, rows, trained, with_project
 
@@ -240,6 +241,50 @@ def test_golden_rows_that_cannot_be_read_fail(tools: Tools, tmp_path: Path) -> N
     (folder / GOLDEN_FILE).write_bytes(b"PAR1 and no more")
 
     assert "golden.parquet cannot be read" in outcome_of(folder).problem
+
+
+def test_the_package_loads_while_its_task_works_and_is_measured_when_asked(tools: Tools) -> None:
+    with rehearsing(trained(tools), tools) as conclude:
+        check = conclude()
+
+    assert check.verdict is Verdict.PASS, check.detail
+    assert check.latency_p95_ms is not None
+    assert check.latency_p95_ms > 0
+
+
+def test_a_task_that_fails_meanwhile_leaves_no_process(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    popen = subprocess.Popen
+
+    def noted(*args: Any, **options: Any) -> Any:
+        started.append(popen(*args, **options))
+        return started[-1]
+
+    model = trained(tools)
+    monkeypatch.setattr("ml_lifecycle.stages.rehearsal.subprocess.Popen", noted)
+
+    with pytest.raises(RuntimeError, match="mine"), rehearsing(model, tools):
+        raise RuntimeError("mine")
+
+    assert [process.returncode is not None for process in started] == [True]
+
+
+def test_a_process_whose_task_is_gone_does_not_wait_for_ever(tools: Tools) -> None:
+    model = trained(tools)
+    with verified_package(model.uri, model.digest, tools) as folder:
+        asked = Rehearsal(folder=str(folder), digest=model.digest)
+
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", rehearsal._PROGRAM, str(rehearsal._SOURCE_ROOT)],
+            input=json.dumps(asked.to_xcom()) + "\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is gone" in done.stderr
 
 
 def test_a_package_that_is_gone_fails(tools: Tools, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A program that loads a model package as a server would, repeats training's predictions, and measures itself.
 
-Its standard input is a :class:`Rehearsal` as JSON, its last line of output a :class:`Outcome`. It trusts nothing that
-the package says of itself: the digest names the bytes, and the list of types comes from whoever starts it.
+The first line of its standard input is a :class:`Rehearsal` as JSON; at the second one it measures latencies, so that
+whoever started it can be still meanwhile. Its last line of output is an :class:`Outcome`. It trusts nothing that the
+package says of itself: the digest names the bytes, and the list of types comes from whoever starts it.
 """
 
 from __future__ import annotations
@@ -70,9 +71,18 @@ class Outcome(Contract):
 def main() -> None:
     """Read the rehearsal, take the limits upon this process, and tell the outcome."""
     started = time.perf_counter()
-    rehearsal = Rehearsal.model_validate_json(sys.stdin.read())
+    rehearsal = Rehearsal.model_validate_json(sys.stdin.readline())
     confine(rehearsal)
-    print(json.dumps(rehearse(rehearsal, started=started).to_xcom()), flush=True)  # noqa: T201  # the parent reads it
+    outcome = rehearse(rehearsal, started=started, wait=lambda: _wait(rehearsal))
+    print(json.dumps(outcome.to_xcom()), flush=True)  # noqa: T201  # the parent reads it
+
+
+def _wait(rehearsal: Rehearsal) -> None:
+    """Stand by, however long it takes; whoever is gone sends no line, and nobody reads on."""
+    signal.alarm(0)
+    if not sys.stdin.readline():
+        sys.exit("whoever started this is gone")
+    signal.alarm(rehearsal.seconds)
 
 
 def confine(rehearsal: Rehearsal) -> None:
@@ -91,10 +101,13 @@ def confine(rehearsal: Rehearsal) -> None:
     signal.alarm(rehearsal.seconds)
 
 
-def rehearse(rehearsal: Rehearsal, *, started: float) -> Outcome:
-    """Load the package and hold it against its golden rows; whatever goes wrong is told, and never raised."""
+def rehearse(rehearsal: Rehearsal, *, started: float, wait: Callable[[], None] = lambda: None) -> Outcome:
+    """Load the package and hold it against its golden rows; whatever goes wrong is told, and never raised.
+
+    :param wait: Returns when latencies can be measured.
+    """
     try:
-        return _rehearsed(rehearsal, started)
+        return _rehearsed(rehearsal, started, wait)
     except MemoryError:
         return Outcome(problem=f"it needs more than the {rehearsal.memory_mb:,} MB of address space that it may have")
     except LifecycleError as error:
@@ -103,7 +116,7 @@ def rehearse(rehearsal: Rehearsal, *, started: float) -> Outcome:
         return Outcome(problem=f"it raised {type(error).__name__}: {error}"[:_LONGEST_PROBLEM])
 
 
-def _rehearsed(rehearsal: Rehearsal, started: float) -> Outcome:
+def _rehearsed(rehearsal: Rehearsal, started: float, wait: Callable[[], None]) -> Outcome:
     folder = Path(rehearsal.folder)
     found = digest_of_folder(folder)
     if found != rehearsal.digest:
@@ -118,6 +131,7 @@ def _rehearsed(rehearsal: Rehearsal, started: float) -> Outcome:
     _check_signature(info, rows)
     answered = _answers(model, info, rows)
     difference = _largest_difference(answered, expected)
+    wait()
     served, latencies = _served(lambda row: _answers(model, info, row), rows, rehearsal.requests)
     alone = _largest_difference(served, expected[[number % len(rows) for number in range(len(served))]])
     return Outcome(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from ml_lifecycle.core.errors import DigestMismatchError
 from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER, OPERATIONAL, decide
 from ml_lifecycle.stages.champion import Champion
 from ml_lifecycle.stages.contenders import Comparison, Scored, score_holdout
-from ml_lifecycle.stages.rehearsal import rehearse
+from ml_lifecycle.stages.rehearsal import rehearsing
 from ml_lifecycle.stages.report import publish
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.training import TAG
@@ -86,6 +87,14 @@ def evaluate(job: EvaluationJob, tools: Tools) -> Evaluation:
     :raises ChampionError: the champion, or a version that a rule names, cannot be read or scored.
     :raises ColumnError: a column that is asked for is missing or unusable, or a row stands on both sides of the split.
     """
+    with _rehearsal(job, tools) as rehearsed:
+        evaluation = _measure(job, tools)
+        evaluation = evaluation.model_copy(update={"serving": rehearsed()})
+    _log_metrics(evaluation, tools)
+    return evaluation
+
+
+def _measure(job: EvaluationJob, tools: Tools) -> Evaluation:
     comparison = Comparison(job.model, job.spec, job.slices, job.versions, job.baseline)
     scored = score_holdout(comparison, tools)
     names = [name for name in job.metrics if name not in OPERATIONAL]
@@ -97,7 +106,7 @@ def evaluate(job: EvaluationJob, tools: Tools) -> Evaluation:
         others=_others(scored, measuring),
     )
     uri, digest = _keep(job, scored.rows, measured, tools)
-    evaluation = Evaluation(
+    return Evaluation(
         model=job.model,
         metrics=measured.metrics,
         slices=measured.slices,
@@ -108,26 +117,31 @@ def evaluate(job: EvaluationJob, tools: Tools) -> Evaluation:
         classes=scored.rows.classes,
         spec=job.spec,
         holdout=scored.holdout,
-        serving=_rehearsed(job.model, tools) if job.rehearse else None,
         others=measured.others,
     )
-    _log_metrics(evaluation, tools)
-    return evaluation
 
 
-def _rehearsed(model: TrainedModel, tools: Tools) -> ServingCheck:
-    """What was measured of the same bytes before, else what is measured here.
+@contextmanager
+def _rehearsal(job: EvaluationJob, tools: Tools) -> Iterator[Callable[[], ServingCheck | None]]:
+    """What was measured of the same bytes before, else what a process finds that loads while this one measures.
 
     Other latencies would be other evidence, about which people would be asked again. A failure is looked at again.
     """
+    known = _rehearsed_before(job.model, tools)
+    if known is not None or not job.rehearse:
+        yield lambda: known if job.rehearse else None
+        return
+    with rehearsing(job.model, tools) as conclude:
+        yield conclude
+
+
+def _rehearsed_before(model: TrainedModel, tools: Tools) -> ServingCheck | None:
     # Every call of the command line is called "command": those are occasions of their own.
-    if "/" in tools.run:
-        earlier = tools.ledger.results(tools.environment, model.name, "evaluate", model__digest=model.digest, limit=1)
-        for result in earlier:
-            found = Evaluation.model_validate(result["content"]).serving
-            if found is not None and found.verdict is not Verdict.FAIL:
-                return found
-    return rehearse(model, tools)
+    if "/" not in tools.run:
+        return None
+    earlier = tools.ledger.results(tools.environment, model.name, "evaluate", model__digest=model.digest, limit=1)
+    found = (Evaluation.model_validate(result["content"]).serving for result in earlier)
+    return next((check for check in found if check is not None and check.verdict is not Verdict.FAIL), None)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from ml_lifecycle.core.contracts import ServingCheck, TrainedModel, Verdict
 from ml_lifecycle.core.errors import LifecycleError, PassingError
@@ -32,34 +33,51 @@ _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREAD
 _LONGEST_LINE: Final = 300
 
 
-def rehearse(
+@contextmanager
+def rehearsing(
     model: TrainedModel, tools: Tools, *, timeout_s: float = TIMEOUT_S, memory_mb: int | None = None
-) -> ServingCheck:
+) -> Iterator[Callable[[], ServingCheck]]:
     """Load the package in a clean process, with our trusted types only, and have it repeat training's predictions.
 
-    The process gets no secret: an environment, a working directory and a temporary folder of its own, and bounded
-    memory and time. A package that would not serve is an answer and never an error.
+    The process loads while the caller works, and measures its latencies once the caller asks what came of it, which is
+    when nothing else should run. It gets no secret: an environment, a working directory and a temporary folder of its
+    own, and bounded memory and time. A package that would not serve is an answer and never an error.
 
-    :param timeout_s: After so long the process is killed.
+    :param timeout_s: So long after it was asked the process is killed.
     :param memory_mb: Address space that it may ask for; by default 4 GB, and more for packages beyond 400 MB.
     """
-    with tempfile.TemporaryDirectory(prefix="ml-lifecycle-") as temporary:
-        try:
-            with verified_package(model.uri, model.digest, tools) as folder:
-                size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / MEGABYTE
-                asked = Rehearsal(
-                    folder=str(folder.resolve()),
-                    digest=model.digest,
-                    trusted_types=tools.trusted_types,
-                    memory_mb=memory_mb or max(MEMORY_MB, int(_UNPACKED * size)),
-                    seconds=int(timeout_s) + 1,
-                )
-                outcome = _run(asked, Path(temporary), timeout_s)
-        except PassingError:
-            raise
-        except LifecycleError as error:
-            return ServingCheck(verdict=Verdict.FAIL, rows=0, detail=str(error))
-    return judge(outcome, size)
+    with ExitStack() as stack:
+        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="ml-lifecycle-"))
+        folder = _package(model, tools, stack)
+        if isinstance(folder, ServingCheck):
+            yield lambda: folder
+            return
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / MEGABYTE
+        asked = Rehearsal(
+            folder=str(folder.resolve()),
+            digest=model.digest,
+            trusted_types=tools.trusted_types,
+            memory_mb=memory_mb or max(MEMORY_MB, int(_UNPACKED * size)),
+            seconds=int(timeout_s) + 1,
+        )
+        answer = stack.enter_context(_started(asked, Path(temporary), timeout_s))
+        yield lambda: judge(answer(), size)
+
+
+def _package(model: TrainedModel, tools: Tools, stack: ExitStack) -> Path | ServingCheck:
+    """The verified package, or why there is none."""
+    try:
+        return stack.enter_context(verified_package(model.uri, model.digest, tools))
+    except PassingError:
+        raise
+    except LifecycleError as error:
+        return ServingCheck(verdict=Verdict.FAIL, rows=0, detail=str(error))
+
+
+def rehearse(model: TrainedModel, tools: Tools, **limits: Any) -> ServingCheck:
+    """As :func:`rehearsing`, with nothing beside it."""
+    with rehearsing(model, tools, **limits) as conclude:
+        return conclude()
 
 
 def judge(outcome: Outcome, model_mb: float) -> ServingCheck:
@@ -85,18 +103,14 @@ def judge(outcome: Outcome, model_mb: float) -> ServingCheck:
     return check
 
 
-def _run(asked: Rehearsal, folder: Path, timeout_s: float) -> Outcome:
-    """Start the process and wait for it; files take its output, whose size it cannot exceed."""
+@contextmanager
+def _started(asked: Rehearsal, folder: Path, timeout_s: float) -> Iterator[Callable[[], Outcome]]:
+    """The process, and a call that lets it measure and waits for it; files take its output, of bounded size."""
     command = [sys.executable, "-I", "-c", _PROGRAM, str(_SOURCE_ROOT)]
-    (folder / "asked.json").write_text(json.dumps(asked.to_xcom()))
-    with (
-        (folder / "asked.json").open("rb") as source,
-        (folder / "told.txt").open("w+b") as told,
-        (folder / "errors.txt").open("w+b") as errors,
-    ):
+    with (folder / "told.txt").open("w+b") as told, (folder / "errors.txt").open("w+b") as errors:
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and program
             command,
-            stdin=source,
+            stdin=subprocess.PIPE,
             stdout=told,
             stderr=errors,
             cwd=folder,
@@ -104,15 +118,35 @@ def _run(asked: Rehearsal, folder: Path, timeout_s: float) -> Outcome:
             start_new_session=True,
         )
         try:
-            code = process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return Outcome(problem=f"it did not answer within {timeout_s:g} s")
+            _say(process, json.dumps(asked.to_xcom()))
+            yield lambda: _outcome(process, told, errors, asked, timeout_s)
         finally:
             # Also what it may have started, and also where this task is being killed.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        return _told(code, told, errors, asked)
+            if process.stdin is not None:
+                with suppress(OSError):
+                    process.stdin.close()
+
+
+def _say(process: subprocess.Popen[bytes], line: str) -> None:
+    """Hand a line over; a process that has ended tells why elsewhere."""
+    if process.stdin is not None:
+        with suppress(OSError):
+            process.stdin.write(line.encode() + b"\n")
+            process.stdin.flush()
+
+
+def _outcome(
+    process: subprocess.Popen[bytes], told: IO[bytes], errors: IO[bytes], asked: Rehearsal, timeout_s: float
+) -> Outcome:
+    _say(process, "measure")
+    try:
+        code = process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return Outcome(problem=f"it did not answer within {timeout_s:g} s")
+    return _told(code, told, errors, asked)
 
 
 def _environment(folder: Path) -> dict[str, str]:
