@@ -34,6 +34,8 @@ TOOLS: Final = (
     "sklearn.linear_model",
     "sklearn.metrics",
     "sklearn.pipeline",
+    "scipy.stats",
+    "jinja2",
     "skops.io",
     "great_expectations",
     "evidently",
