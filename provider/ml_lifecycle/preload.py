@@ -35,7 +35,6 @@ TOOLS: Final = (
     "sklearn.metrics",
     "sklearn.pipeline",
     "scipy.stats",
-    "jinja2",
     "skops.io",
     "great_expectations",
     "evidently",
