@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np  # noqa: TID253  # no DAG file imports a test
@@ -377,6 +378,43 @@ def test_a_metric_of_ones_own_that_raises_says_what() -> None:
 
     assert found.value is None
     assert found.detail == "it raised ValueError: no such thing"
+
+
+def test_a_metric_of_ones_own_cannot_change_the_rows_that_others_are_measured_on() -> None:
+    def flattering(truth: Any, score: Any, weight: Any) -> float:
+        score[:] = truth
+        truth[:] = weight[:] = 1
+        return 1.0
+
+    rows = rows_of([0, 1] * 50, candidate=[0.9, 0.1] * 50, weight=[1.0, 2.0] * 50)
+    rules = (GateRule(metric="m:flattering", at_least=0.5), GateRule(metric="roc_auc", at_least=0.6))
+
+    found = measure_rules(rules, evaluation(), rows, own={"m:flattering": flattering})
+
+    assert found[1].value == 0
+
+
+def test_a_metric_of_ones_own_that_ends_the_program_ends_only_itself() -> None:
+    def leave(truth: Any, score: Any) -> float:
+        raise SystemExit(0)
+
+    found = measured(
+        GateRule(metric="m:leave", at_least=0.5), rows_of([0, 1], candidate=[0, 1]), own={"m:leave": leave}
+    )
+
+    assert found.detail == "it raised SystemExit: 0"
+
+
+def test_what_a_metric_of_ones_own_prints_is_no_part_of_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    def talkative(truth: Any, score: Any) -> float:
+        sys.stdout.write("working")
+        return 1.0
+
+    measured(GateRule(metric="m:say", at_least=0.5), rows_of([0, 1], candidate=[0, 1]), own={"m:say": talkative})
+
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("working")
 
 
 def test_a_metric_of_ones_own_that_was_not_loaded_is_not_measured() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -119,14 +121,19 @@ class Part:
         self, metric: Callable[..., Any], contender: str, kept: NDArray[np.bool_] | None = None
     ) -> tuple[float | None, str]:
         """What a function of the team's own says of these rows, or ``None`` with the reason."""
+        import numpy as np
+
         if reason := self.unusable(contender):
             return None, reason
         rows = self.rows
-        inside = slice(None) if kept is None else kept
+        # A mask gives copies: what the function does to its arrays changes no row.
+        inside = np.ones(len(rows), dtype=bool) if kept is None else kept
         weight = {"weight": self.scored(contender).weights[inside]} if _takes_weight(metric) else {}
         try:
-            found = float(metric(rows.truth[inside], rows.scores[contender][inside], **weight))
-        except Exception as error:  # noqa: BLE001  # whatever the team's function raises is its answer
+            # Output is for the answer, which a program may read.
+            with redirect_stdout(sys.stderr):
+                found = float(metric(rows.truth[inside], rows.scores[contender][inside], **weight))
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the team's function raises is its answer
             return None, f"it raised {type(error).__name__}: {str(error)[:_LONGEST_REASON]}"
         return (found, "") if math.isfinite(found) else (None, f"it returned {found}")
 
