@@ -16,7 +16,7 @@ from ml_lifecycle.backends.data.local import LocalStore
 from ml_lifecycle.backends.evaluation.rows import ScoredRows
 from ml_lifecycle.backends.reports.graphics import Bar, Scale, against_limit
 from ml_lifecycle.backends.reports.page import render_page
-from ml_lifecycle.backends.reports.plots import _curves
+from ml_lifecycle.backends.reports.plots import _curves, _figure, _precision_recall
 from ml_lifecycle.backends.reports.report import EvaluationReport, make_report
 from ml_lifecycle.backends.reports.tables import MOST_VALUES, Confusion, compare_slices, confusion
 from ml_lifecycle.backends.reports.words import clean, headline, limit, number, reuse, rule
@@ -340,6 +340,18 @@ def test_the_curve_of_a_hand_drawn_case() -> None:
 
     assert true.tolist() == [0, 1, 1, 2, 2]
     assert false.tolist() == [0, 0, 2, 2, 3]
+
+
+def test_the_curve_of_precision_begins_where_enough_was_found_to_tell() -> None:
+    rows = two_classes(400)
+    rows.scores["candidate"][rows.truth.argmin()] = 2.0  # the very first row that is called positive is none
+    figure = _figure()
+
+    _precision_recall(figure, rows, {"candidate": "candidate"})
+
+    recall = figure.axes[0].lines[0].get_xdata()
+    assert 0.02 <= recall[0] < 0.03
+    assert recall[-1] == 1
 
 
 def test_a_bar_is_drawn_where_its_numbers_lie_on_the_scale() -> None:

@@ -34,6 +34,8 @@ _DAYS, _WEEKS = 62, 400
 _FEWEST_PERIODS = 3
 _MOST_DATES = 5
 """Under the axis of a plot over time."""
+_LEAST_RECALL = 0.02
+"""Where the curve of precision begins: what the few rows before it are is luck."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ def _roc(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
 def _precision_recall(figure: Any, rows: ScoredRows, shown: Mapping[str, str]) -> bool:
     panel = figure.add_subplot()
     for name, (true, false) in _curves(rows, shown):
-        panel.plot(true[1:] / true[-1], true[1:] / (true[1:] + false[1:]), label=shown[name], **_style(name))
+        told = true >= _LEAST_RECALL * true[-1]
+        panel.plot(true[told] / true[-1], true[told] / (true + false)[told], label=shown[name], **_style(name))
         panel.axhline(true[-1] / (true[-1] + false[-1]), **_GUIDE)
     panel.set(xlabel="recall: share of positives found", ylabel="precision: share that is right", xlim=(0, 1))
     panel.set_ylim(0, 1.02)
