@@ -352,6 +352,38 @@ def test_one_class_only_is_named() -> None:
         assert found.detail == "the rows hold one class only"
 
 
+@pytest.mark.parametrize("weight", [1e-200, 1e200, 1.7e308])
+def test_weights_beyond_all_measure_pass_nothing(weight: float) -> None:
+    rows = rows_of([0, 0, 1, 1], candidate=[0.1, 0.1, 0.9, 0.9], weight=[weight] * 4)
+
+    found = measured(GateRule(metric="false_positive_rate", at_most=0.01), rows)
+
+    assert (found.value, found.detail) == (None, "the weights are too large or too small to count with")
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision", "accuracy", "true_positive_rate"])
+def test_two_rows_that_carry_all_the_weight_show_nothing_about_a_model_that_guesses(metric: str) -> None:
+    rng = np.random.default_rng(3)
+    truth, score, weight = np.tile([0.0, 1.0], 200), rng.random(400), np.ones(400)
+    # It knows one row of each class, which count as a billion others.
+    score[:2], weight[:2] = [0, 1], 1e9
+    rows = rows_of(truth, candidate=score, weight=weight, champion=1 - score)
+
+    found = measured(GateRule(metric=metric, at_least=0.9), rows)
+    apart = measured(GateRule(metric=metric, versus="champion"), rows)
+
+    assert (found.low, found.detail) == (None, "too few independent rows for an error")
+    assert apart.low is None
+
+
+def test_weights_that_are_about_even_are_enough_on_few_rows() -> None:
+    rows = rows_of([0, 1, 0, 1], candidate=[0.1, 0.9, 0.9, 0.9], weight=[1.0, 1.2, 0.9, 1.1])
+
+    found = measured(GateRule(metric="accuracy", at_least=0.9), rows)
+
+    assert found.low is not None
+
+
 def test_no_rows_at_all_are_named() -> None:
     found = measured(GateRule(metric="brier", at_most=1.0), rows_of([], candidate=[]))
 

@@ -46,6 +46,9 @@ CONFIDENCE: Final = 0.975
 _GROUPS: Final = 64
 """Into which rows are dealt for a metric of which nothing is known."""
 _TWO: Final = 2
+_HANDFUL: Final = 5
+_EVEN: Final = 0.75
+"""Of the rows: so many count effectively where weights are about even, however few rows there are."""
 _MOST_UNDEFINED: Final = 0.1
 _ROUNDING: Final = 1e-12
 _ONE_CLASS: Final = "the rows hold one class only"
@@ -137,7 +140,8 @@ def _area(name: str, part: Part, area: Area, *, one: bool) -> Estimate:
         method, error = "infinitesimal jackknife", linear_error(area.influence, clusters.codes)
     method += clusters.named(" of {}", part.spec)
     found = partial(Estimate, area.value, len(rows), clusters=clusters.count, method=method)
-    if error is None:
+    weighty = [_few_count(rows.weight, clusters.codes, rows.truth == place) for place in np.unique(rows.truth)]
+    if error is None or any(weighty):
         return found(detail=_TOO_FEW)
     influence = clusters.sums(area.influence)
     if error <= _rounding(area.influence):
@@ -172,15 +176,32 @@ def _share(part: Part, share: Share) -> Estimate:
     influence = weight * (so - value) / weight.sum()
     error = linear_error(influence, clusters.codes)
     method = "Wilson score" + clusters.named(" of {}", part.spec)
-    if error is None:
+    if error is None or _few_count(weight, clusters.codes):
         return Estimate(value, len(rows), clusters=clusters.count, method=method, detail=_TOO_FEW)
-    worth = clusters.count or float(weight.sum() ** 2 / (weight**2).sum())
+    worth = clusters.count or _effective(weight)
     if 0 < value < 1 and error > _rounding(influence):
-        worth = min(len(so), value * (1 - value) / error**2)
+        worth = min(len(so) if clusters.count else worth, value * (1 - value) / error**2)
     bounds = Wilson(value, worth, clusters.freedom)
     return Estimate(
         value, len(rows), bounds, clusters=clusters.count, method=method, influence=clusters.sums(influence)
     )
+
+
+def _effective(weight: Numbers) -> float:
+    """How many rows of equal weight tell as much: Kish, Survey Sampling (1965), section 11.7."""
+    return float(weight.sum() ** 2 / (weight**2).sum())
+
+
+def _few_count(weight: Numbers | None, cluster: Codes | None, among: NDArray[np.bool_] | None = None) -> bool:
+    """Whether a handful of rows or clusters carries the weight: they pull the value to themselves, and seem exact."""
+    import numpy as np
+
+    if weight is None:
+        return False
+    inside = weight if among is None else np.where(among, weight, 0.0)
+    units = inside if cluster is None else sums_by(cluster, inside, int(cluster.max()) + 1)
+    units = units[units > 0]
+    return len(units) > 0 and _effective(units) < min(_HANDFUL, _EVEN * len(units))
 
 
 def _resampled(name: str, part: Part, sums: Sums) -> Estimate:
@@ -260,7 +281,7 @@ def _paired_shares(part: Part, new: Share, old: Share, sign: int) -> Estimate:
     error = linear_error(influence, clusters.codes)
     method = "paired proportions" + clusters.named(" of {}", part.spec)
     found = partial(Estimate, value, len(rows), clusters=clusters.count, method=method)
-    if error is None:
+    if error is None or _few_count(weight, clusters.codes):
         return found(detail=_TOO_FEW)
     if error <= _rounding(influence):
         return found(bounds=Alike(clusters.count or len(first), value=value))

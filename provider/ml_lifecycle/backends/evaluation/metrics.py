@@ -34,6 +34,8 @@ _AREAS: Final[Mapping[str, tuple[str, ...]]] = {
     "regression": (),
 }
 _LONGEST_REASON: Final = 200
+_LEAST_WEIGHT: Final = 1e-100
+"""Of the heaviest row: squares of smaller weights, and of larger ones than its inverse, are no numbers."""
 
 
 def check_metric(name: str, task: Task) -> None:
@@ -168,6 +170,8 @@ class Part:
             return "the truth holds something else than the classes"
         if rows.weight is not None and not _are_weights(rows.weight):
             return "the weights are not all finite, 0 or more, and above 0 somewhere"
+        if rows.weight is not None and not _LEAST_WEIGHT <= rows.weight.max() <= 1 / _LEAST_WEIGHT:
+            return "the weights are too large or too small to count with"
         return ""
 
     @cached_property
@@ -201,7 +205,7 @@ def _are_places(truth: Numbers, classes: int) -> bool:
 def _are_weights(weight: Numbers) -> bool:
     import numpy as np
 
-    return bool(np.isfinite(weight).all() and (weight >= 0).all() and weight.sum() > 0)
+    return bool(np.isfinite(weight).all() and (weight >= 0).all() and weight.max() > 0)
 
 
 def _takes_weight(metric: Callable[..., Any]) -> bool:
