@@ -595,6 +595,21 @@ def test_of_simulated_challengers_the_worse_are_stopped_and_the_better_let_throu
     assert promoted(0.02, 5000, 100) >= 0.97
 
 
+@pytest.mark.parametrize("metric", ["roc_auc", "accuracy", "log_loss", "f1", "calibration_error"])
+def test_a_holdout_that_was_used_beyond_all_measure_asks_for_more_and_gives_an_answer(metric: str) -> None:
+    rows = rows_of([0, 0, 1, 1] * 50, candidate=[0.1, 0.6, 0.4, 0.9] * 50)
+    rule = (
+        GateRule(metric=metric, at_most=1.0)
+        if metric in ("log_loss", "calibration_error")
+        else GateRule(metric=metric, at_least=0.4)
+    )
+
+    once, often = measured(rule, rows), measured(rule, rows, judged=10**12)
+
+    assert None not in (once.low, once.high, often.low, often.high)
+    assert (often.low, often.high) != (once.low, once.high)
+
+
 def test_a_holdout_that_was_used_a_thousand_times_still_gives_a_bound() -> None:
     found = measured(NOT_WORSE, right_and_wrong(30, 30, 940), judged=1000)
 

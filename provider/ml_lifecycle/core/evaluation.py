@@ -48,6 +48,7 @@ PERIODS: Final = ("hour", "day", "week", "month")
 POWER: Final = 0.8
 """Of the number of rows that would decide: in four of five cases."""
 _MOST_ROWS: Final = 1e9
+_ALMOST_CERTAIN: Final = math.nextafter(1.0, 0.0)
 
 
 def decide(
@@ -107,7 +108,8 @@ def pass_confidence(rule: GateRule, judged: int) -> float:
     The chance of a wrong pass is divided by the square of the number: however often the holdout is used, all wrong
     passes together stay below 1.65 times the first one's chance, as the inverse squares sum to pi squared over 6.
     """
-    return 1 - (1 - rule.confidence) / judged**2
+    # Short of certainty, which no bound has: after so many candidates the difference is beyond a float.
+    return min(_ALMOST_CERTAIN, 1 - (1 - rule.confidence) / judged**2)
 
 
 def limit_of(rule: GateRule) -> tuple[float, bool]:
