@@ -324,6 +324,17 @@ def test_however_a_file_stores_its_columns_they_are_the_same_rows(here: Path) ->
     assert main(gate(*BOTH, "--rule", "roc_auc>=0.6 by origin")) == 0
 
 
+def test_a_champions_file_that_holds_the_candidates_scores_says_the_same(here: Path) -> None:
+    numbered = predicted(noise=0.2).assign(id=range(ROWS))
+    numbered.to_parquet(here / "candidate.parquet")
+    numbered.assign(id=numbered["id"].astype("float64")).to_parquet(here / "floats.parquet")
+    numbered.sample(frac=1, random_state=1).to_csv(here / "texts.csv", index=False)
+    (here / "rules.yaml").write_text("gate:\n  - {metric: roc_auc, versus: champion}\n")
+
+    assert main(gate("--champion", "floats.parquet")) == 0
+    assert main(gate("--champion", "texts.csv")) == 0
+
+
 def test_the_same_label_written_otherwise_is_the_same_holdout(here: Path) -> None:
     table = predicted(noise=3.0)
     table.assign(label=table["label"].astype(int)).to_csv("champion.csv", index=False)

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pandas as pd  # noqa: TID253  # no DAG file imports a test
+import pyarrow as pa  # noqa: TID253  # as above
+import pyarrow.parquet as pq  # noqa: TID253  # as above
 import pytest
 
 from ml_lifecycle.backends.data.local import LocalStore
@@ -58,6 +60,20 @@ def test_a_csv_column_has_one_type_whatever_its_length(tmp_path: Path) -> None:
     values = LocalStore(tmp_path).read_table("long.csv")["x"]
 
     assert values.map(type).unique().tolist() == [str]
+
+
+def test_a_number_of_a_csv_file_is_the_one_that_was_written(tmp_path: Path) -> None:
+    written = [0.1 + 0.2, 1 / 3, 0.84147098480789650665, 5e-324]
+    (tmp_path / "rows.csv").write_text("x\n" + "".join(f"{number!r}\n" for number in written))
+
+    assert LocalStore(tmp_path).read_table("rows.csv")["x"].tolist() == written
+
+
+def test_a_file_with_a_column_twice_cannot_be_read(tmp_path: Path) -> None:
+    pq.write_table(pa.table([[1], [2]], names=["x", "x"]), tmp_path / "rows.parquet")
+
+    with pytest.raises(PartitionUnreadableError, match="has the column 'x' twice"):
+        LocalStore(tmp_path).read_table("rows.parquet")
 
 
 def test_without_pyarrow_a_whole_file_is_told_from_a_cut_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

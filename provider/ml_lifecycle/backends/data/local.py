@@ -192,11 +192,15 @@ def _read(path: Path) -> pd.DataFrame:
     except ImportError as error:
         raise MissingLibraryError(error.name or "pandas", "pandas") from None
     try:
-        # low_memory=False: types are guessed once for the whole column, not once per block.
-        return pd.read_csv(path, low_memory=False) if path.suffix == ".csv" else read_parquet(path)
+        # Types are guessed once for the whole column, and a number is the one that was written, to its last digit.
+        is_csv = path.suffix == ".csv"
+        table = pd.read_csv(path, low_memory=False, float_precision="round_trip") if is_csv else read_parquet(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         # ParserError, EmptyDataError and UnicodeDecodeError are ValueErrors.
         raise _unreadable(path, f"cannot be read as {path.suffix[1:]} ({_first_line(error)})") from error
+    if not table.columns.is_unique:
+        raise _unreadable(path, f"has the column {table.columns[table.columns.duplicated()][0]!r} twice")
+    return table
 
 
 def _first_line(error: BaseException) -> str:

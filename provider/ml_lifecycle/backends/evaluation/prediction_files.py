@@ -199,7 +199,8 @@ def _keys(table: pd.DataFrame, columns: FileColumns, path: Path) -> pd.Series[st
             where=str(path),
             way_out="write each row with its key",
         )
-    keys: pd.Series[str] = column.map(str)
+    # A number that was brought among missing ones once is stored as a float: 7.0 names the row 7.
+    keys: pd.Series[str] = column.map(_plain if column.dtype.kind == "f" else str)
     twice = keys[keys.duplicated()]
     if len(twice):
         raise ColumnError(
