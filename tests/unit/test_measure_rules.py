@@ -384,6 +384,24 @@ def test_weights_that_are_about_even_are_enough_on_few_rows() -> None:
     assert found.low is not None
 
 
+@pytest.mark.parametrize("metric", ["log_loss", "brier", "calibration_error"])
+def test_a_model_that_is_certain_of_every_class_at_once_is_not_measured_by_its_probabilities(metric: str) -> None:
+    sure = np.random.default_rng(1).uniform(0.98, 1.0, (300, 3))
+    rows = rows_of([0, 1, 2] * 100, "multiclass", candidate=sure)
+
+    found = measured(GateRule(metric=metric, at_most=0.5), rows)
+
+    assert found.value is None
+    assert found.detail == "the scores of candidate are no probabilities: in 300 rows they do not sum to 1"
+
+
+def test_scores_beyond_one_have_an_order_and_no_log_loss() -> None:
+    rows = rows_of([0, 1], candidate=[-3.0, 4.0])
+
+    assert measured(GateRule(metric="roc_auc", at_least=0.5), rows).value == 1
+    assert measured(GateRule(metric="log_loss", at_most=0.5), rows).detail.endswith("2 are below 0 or above 1")
+
+
 def test_no_rows_at_all_are_named() -> None:
     found = measured(GateRule(metric="brier", at_most=1.0), rows_of([], candidate=[]))
 

@@ -33,6 +33,9 @@ _AREAS: Final[Mapping[str, tuple[str, ...]]] = {
     "multiclass": ("roc_auc",),
     "regression": (),
 }
+_OF_PROBABILITIES: Final = ("log_loss", "brier", "calibration_error")
+_SLACK: Final = 0.01
+"""For probabilities that were rounded to two digits or three."""
 _LONGEST_REASON: Final = 200
 _LEAST_WEIGHT: Final = 1e-100
 """Of the heaviest row: squares of smaller weights, and of larger ones than its inverse, are no numbers."""
@@ -149,7 +152,7 @@ class Part:
         if contender not in self.rows.scores:
             who = contender if not contender.isdigit() else f"version {contender}"
             return f"{who} has no predictions on these rows"
-        return self._flaw or self._score_flaw(contender)
+        return self._flaw or self._score_flaw(contender) or self._no_probability(contender, name)
 
     @property
     def _strange_labels(self) -> str:
@@ -172,6 +175,19 @@ class Part:
             return "the weights are not all finite, 0 or more, and above 0 somewhere"
         if rows.weight is not None and not _LEAST_WEIGHT <= rows.weight.max() <= 1 / _LEAST_WEIGHT:
             return "the weights are too large or too small to count with"
+        return ""
+
+    def _no_probability(self, contender: str, name: str) -> str:
+        """Why scores are none that a metric of probabilities can be measured on."""
+        import numpy as np
+
+        if self.rows.task == "regression" or name not in _OF_PROBABILITIES:
+            return ""
+        score = self.rows.scores[contender]
+        if outside := int(((score < -_SLACK) | (score > 1 + _SLACK)).sum()):
+            return f"the scores of {contender} are no probabilities: {outside:,} are below 0 or above 1"
+        if score.ndim > 1 and (off := int((np.abs(score.sum(axis=1) - 1) > _SLACK).sum())):
+            return f"the scores of {contender} are no probabilities: in {off:,} rows they do not sum to 1"
         return ""
 
     @cached_property
