@@ -372,7 +372,7 @@ def _evaluation_job(
     from ml_lifecycle.stages.evaluation import EvaluationJob
 
     if rules_file is None:
-        return EvaluationJob(model=model, slices=slices, **({"metrics": metrics} if metrics else {}))
+        return EvaluationJob(model=model, metrics=metrics, slices=slices)
     from ml_lifecycle.pipeline.rules import read_rules
 
     rules = read_rules(rules_file)

@@ -23,7 +23,7 @@ class EvaluateModelOperator(LifecycleOperator):
     """Measure a trained model on its holdout, and the champion on the same rows; returns an ``Evaluation``.
 
     :param trained: What :class:`~ml_lifecycle.operators.training.TrainModelOperator` returned.
-    :param metrics: What is measured.
+    :param metrics: What is measured; left out: what is usual for the task.
     :param slices: Columns by whose values everything is measured again.
     :param measurement: How metrics are measured and bounded: ``{"cluster": "day", ...}``.
     :param versions: Versions that a rule compares with.
@@ -37,7 +37,7 @@ class EvaluateModelOperator(LifecycleOperator):
         self,
         *,
         trained: Handed,
-        metrics: Sequence[str] = ("roc_auc", "log_loss", "brier"),
+        metrics: Sequence[str] = (),
         slices: Sequence[str] = (),
         measurement: Mapping[str, Any] | None = None,
         versions: Sequence[int] = (),

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ml_lifecycle.backends.callables import load_callable
-from ml_lifecycle.backends.evaluation.intervals import difference, metric_of
-from ml_lifecycle.backends.evaluation.metrics import check_metric
-from ml_lifecycle.backends.evaluation.rows import CANDIDATE, CHAMPION, ScoredRows
+from ml_lifecycle.backends.evaluation.measurements import Measurements
+from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows
 from ml_lifecycle.backends.evaluation.rules import measure_rules
 from ml_lifecycle.backends.files import file_digest, read_parquet, write_parquet
 from ml_lifecycle.backends.models.skops import SkopsFormat
@@ -21,7 +20,6 @@ from ml_lifecycle.core.contracts import (
     ChampionResult,
     Contender,
     Contract,
-    Difference,
     Evaluation,
     GateCheck,
     GateDecision,
@@ -37,9 +35,8 @@ from ml_lifecycle.core.contracts import (
     Verdict,
 )
 from ml_lifecycle.core.errors import DigestMismatchError
-from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER, OPERATIONAL, decide
-from ml_lifecycle.stages.champion import Champion
-from ml_lifecycle.stages.contenders import Comparison, Scored, score_holdout
+from ml_lifecycle.core.evaluation import OPERATIONAL, decide
+from ml_lifecycle.stages.contenders import Comparison, score_holdout
 from ml_lifecycle.stages.rehearsal import rehearsing
 from ml_lifecycle.stages.report import publish
 from ml_lifecycle.stages.runner import Tools
@@ -50,7 +47,8 @@ class EvaluationJob(Contract):
     """What is measured; the champion of the ledger is measured on the same rows."""
 
     model: TrainedModel
-    metrics: tuple[str, ...] = ("roc_auc", "log_loss", "brier")
+    metrics: tuple[str, ...] = ()
+    """Empty: those that are usual for the task."""
     slices: tuple[str, ...] = ()
     spec: MeasurementSpec = MeasurementSpec()
     versions: tuple[int, ...] = ()
@@ -98,12 +96,13 @@ def _measure(job: EvaluationJob, tools: Tools) -> Evaluation:
     comparison = Comparison(job.model, job.spec, job.slices, job.versions, job.baseline)
     scored = score_holdout(comparison, tools)
     names = [name for name in job.metrics if name not in OPERATIONAL]
-    measuring = _Measuring(scored.rows, names, job.spec, own_metrics(names, tools))
+    measurements = Measurements(scored.rows, names, spec=job.spec, own=own_metrics(names, tools))
+    champion, digests = scored.champion, {name: loaded.trained.digest for name, loaded in scored.others.items()}
     measured = _Measured(
-        metrics=measuring.metrics(CANDIDATE),
-        slices=measuring.by_value(CANDIDATE),
-        champion=_against_champion(scored.champion, measuring) if scored.champion is not None else None,
-        others=_others(scored, measuring),
+        metrics=measurements.metrics(CANDIDATE),
+        slices=measurements.slices(CANDIDATE),
+        champion=measurements.champion(champion.version, champion.move.digest) if champion is not None else None,
+        others=measurements.others(digests),
     )
     uri, digest = _keep(job, scored.rows, measured, tools)
     return Evaluation(
@@ -119,6 +118,16 @@ def _measure(job: EvaluationJob, tools: Tools) -> Evaluation:
         holdout=scored.holdout,
         others=measured.others,
     )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """All numbers of one evaluation."""
+
+    metrics: dict[str, Metric]
+    slices: dict[str, dict[str, dict[str, Metric]]]
+    champion: ChampionResult | None
+    others: dict[str, Contender]
 
 
 @contextmanager
@@ -142,76 +151,6 @@ def _rehearsed_before(model: TrainedModel, tools: Tools) -> ServingCheck | None:
     earlier = tools.ledger.results(tools.environment, model.name, "evaluate", model__digest=model.digest, limit=1)
     found = (Evaluation.model_validate(result["content"]).serving for result in earlier)
     return next((check for check in found if check is not None and check.verdict is not Verdict.FAIL), None)
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """All numbers of one evaluation."""
-
-    metrics: dict[str, Metric]
-    slices: dict[str, dict[str, dict[str, Metric]]]
-    champion: ChampionResult | None
-    others: dict[str, Contender]
-
-
-class _Measuring:
-    """Each metric of one evaluation with its interval, for whichever contender is asked about."""
-
-    def __init__(
-        self, rows: ScoredRows, names: Sequence[str], spec: MeasurementSpec, own: Mapping[str, Callable[..., Any]]
-    ) -> None:
-        for name in names:
-            check_metric(name, rows.task)
-        self.rows, self.names, self.spec, self.own = rows, names, spec, own
-        self.parts = {
-            column: {str(value): rows.part(values == value) for value in sorted(set(values))}
-            for column, values in rows.slices.items()
-        }
-
-    def metrics(self, contender: str) -> dict[str, Metric]:
-        return self._of(self.rows, contender)
-
-    def by_value(self, contender: str) -> dict[str, dict[str, dict[str, Metric]]]:
-        return {
-            column: {value: self._of(part, contender) for value, part in parts.items()}
-            for column, parts in self.parts.items()
-        }
-
-    def differences(self, old: str) -> dict[str, Difference]:
-        return {
-            name: difference(name, self.rows, CANDIDATE, old, spec=self.spec, own=self.own)
-            for name in self.names
-            # Of the others, nobody said which way is better.
-            if name in HIGHER_IS_BETTER
-        }
-
-    def _of(self, rows: ScoredRows, contender: str) -> dict[str, Metric]:
-        return {name: metric_of(name, rows, contender, spec=self.spec, own=self.own) for name in self.names}
-
-
-def _against_champion(champion: Champion, measuring: _Measuring) -> ChampionResult:
-    return ChampionResult(
-        version=champion.version,
-        digest=champion.move.digest,
-        metrics=measuring.metrics(CHAMPION),
-        differences=measuring.differences(CHAMPION),
-        slices=measuring.by_value(CHAMPION),
-    )
-
-
-def _others(scored: Scored, measuring: _Measuring) -> dict[str, Contender]:
-    """The baseline and the versions that rules name."""
-    names = [name for name in scored.rows.scores if name not in {CANDIDATE, CHAMPION}]
-    digests = {name: loaded.trained.digest for name, loaded in scored.others.items()}
-    return {
-        name: Contender(
-            version=int(name) if name in digests else None,
-            digest=digests.get(name),
-            metrics=measuring.metrics(name),
-            differences=measuring.differences(name),
-        )
-        for name in names
-    }
 
 
 def _keep(job: EvaluationJob, rows: ScoredRows, measured: _Measured, tools: Tools) -> tuple[str, str]:

@@ -4,36 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from ml_lifecycle.backends.evaluation.intervals import difference, metric_of
-from ml_lifecycle.backends.evaluation.metrics import check_metric
+from ml_lifecycle.backends.evaluation.measurements import Measurements
 from ml_lifecycle.backends.evaluation.prediction_files import FileRows, named
-from ml_lifecycle.backends.evaluation.rows import CANDIDATE, CHAMPION, ScoredRows, Task
+from ml_lifecycle.backends.evaluation.rows import CANDIDATE, CHAMPION
 from ml_lifecycle.backends.evaluation.rules import measure_rules
 from ml_lifecycle.backends.files import file_digest
 from ml_lifecycle.core.contracts import (
-    ChampionResult,
     Columns,
-    Contender,
     DatasetRef,
-    Difference,
     Evaluation,
     GateDecision,
     GateRule,
     HoldoutSpec,
     Measured,
     MeasurementSpec,
-    Metric,
     TrainedModel,
 )
 from ml_lifecycle.core.evaluation import OPERATIONAL, decide
-
-DEFAULT_METRICS: Final[Mapping[Task, tuple[str, ...]]] = {
-    "binary": ("roc_auc", "log_loss", "brier"),
-    "multiclass": ("accuracy", "log_loss", "f1"),
-    "regression": ("rmse", "mae", "r2"),
-}
 
 
 @dataclass(frozen=True)
@@ -88,63 +77,22 @@ def evaluate_files(read: FileRows, wanted: Wanted) -> Evaluation:
 
     :raises UnknownMetricError: a metric does not fit the task.
     """
-    names = wanted.metrics or DEFAULT_METRICS[read.rows.task]
-    for name in names:
-        check_metric(name, read.rows.task)
-    scores, path = read.rows.scores, read.files.candidate
-    digest = file_digest(path)
-    others = {
-        name: Contender(
-            version=int(name) if name.isdigit() else None,
-            digest=file_digest(read.files.others[name]) if name in read.files.others else None,
-            metrics=_metrics(read.rows, name, names, wanted),
-            differences=_differences(read.rows, name, names, wanted),
-        )
-        for name in scores
-        if name not in (CANDIDATE, CHAMPION)
-    }
+    measured = Measurements(read.rows, wanted.metrics, spec=wanted.spec, own=wanted.own)
+    path = read.files.candidate
+    digest, others = file_digest(path), {name: file_digest(read.files.others[name]) for name in read.files.others}
     return Evaluation(
         model=_model(read, digest),
-        metrics=_metrics(read.rows, CANDIDATE, names, wanted),
-        slices=_by_slice(read.rows, CANDIDATE, names, wanted),
-        champion=_champion(read, names, wanted) if CHAMPION in scores else None,
+        metrics=measured.metrics(CANDIDATE),
+        slices=measured.slices(CANDIDATE),
+        # No registry knows a version of it.
+        champion=measured.champion(0, others[CHAMPION]) if CHAMPION in read.rows.scores else None,
         predictions_uri=str(path),
         predictions_digest=digest,
         task=read.rows.task,
         classes=read.rows.classes,
         spec=wanted.spec,
-        others=others,
+        others=measured.others(others),
     )
-
-
-def _champion(read: FileRows, names: Sequence[str], wanted: Wanted) -> ChampionResult:
-    return ChampionResult(
-        version=0,  # no registry knows it
-        digest=file_digest(read.files.others[CHAMPION]),
-        metrics=_metrics(read.rows, CHAMPION, names, wanted),
-        differences=_differences(read.rows, CHAMPION, names, wanted),
-        slices=_by_slice(read.rows, CHAMPION, names, wanted),
-    )
-
-
-def _metrics(rows: ScoredRows, contender: str, names: Sequence[str], wanted: Wanted) -> dict[str, Metric]:
-    return {name: metric_of(name, rows, contender, spec=wanted.spec, own=wanted.own) for name in names}
-
-
-def _differences(rows: ScoredRows, other: str, names: Sequence[str], wanted: Wanted) -> dict[str, Difference]:
-    return {name: difference(name, rows, CANDIDATE, other, spec=wanted.spec, own=wanted.own) for name in names}
-
-
-def _by_slice(
-    rows: ScoredRows, contender: str, names: Sequence[str], wanted: Wanted
-) -> dict[str, dict[str, dict[str, Metric]]]:
-    return {
-        column: {
-            value: _metrics(rows.part(values == value), contender, names, wanted)
-            for value in sorted({str(one) for one in values})
-        }
-        for column, values in rows.slices.items()
-    }
 
 
 def _model(read: FileRows, digest: str) -> TrainedModel:
