@@ -125,6 +125,34 @@ def test_the_process_takes_its_limits_upon_itself() -> None:
     assert told.stdout == "[2000000000, 77, 1048576, 0] True\n"
 
 
+def test_what_a_model_prints_is_no_part_of_the_answer() -> None:
+    program = (
+        "import os\n"
+        "from ml_lifecycle.serving import rehearsal\n"
+        "def talkative(asked, **more):\n"
+        "    print('loading ', end='')\n"
+        "    os.write(1, b'from a library')\n"
+        "    return rehearsal.Outcome(rows=3)\n"
+        "rehearsal.rehearse = talkative\n"
+        "rehearsal.main()\n"
+        "print('bye')\n"
+    )
+    asked = Rehearsal(folder="", digest="")
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps(asked.to_xcom()) + "\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert Outcome.model_validate_json(done.stdout) == Outcome(rows=3)
+    assert "loading" in done.stderr
+    assert "from a library" in done.stderr
+
+
 @pytest.mark.parametrize("told", [b"", b"no json", b'{"rows": "many"}'])
 def test_a_process_that_tells_nothing_is_a_failure(told: bytes) -> None:
     asked = Rehearsal(folder="", digest="")

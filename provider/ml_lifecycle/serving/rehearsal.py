@@ -1,13 +1,14 @@
 """A program that loads a model package as a server would, repeats training's predictions, and measures itself.
 
 The first line of its standard input is a :class:`Rehearsal` as JSON; at the second one it measures latencies, so that
-whoever started it can be still meanwhile. Its last line of output is an :class:`Outcome`. It trusts nothing that the
+whoever started it can be still meanwhile. Its output is an :class:`Outcome` as JSON. It trusts nothing that the
 package says of itself: the digest names the bytes, and the list of types comes from whoever starts it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import sys
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     Scores = NDArray[np.float64]
 
 MEGABYTE: Final = 1_000_000
+_OUTPUT, _ERRORS = 1, 2
+"""Descriptors, of every process."""
 _WARM_UP: Final = 5
 _LONGEST_PROBLEM: Final = 500
 _MOST_OUTPUT: Final = 1 << 20
@@ -71,10 +74,13 @@ class Outcome(Contract):
 def main() -> None:
     """Read the rehearsal, take the limits upon this process, and tell the outcome."""
     started = time.perf_counter()
-    rehearsal = Rehearsal.model_validate_json(sys.stdin.readline())
-    confine(rehearsal)
-    outcome = rehearse(rehearsal, started=started, wait=lambda: _wait(rehearsal))
-    print(json.dumps(outcome.to_xcom()), flush=True)  # noqa: T201  # the parent reads it
+    # What a model or a library prints, by whatever means, is no part of the answer.
+    with os.fdopen(os.dup(_OUTPUT), "w") as answer:
+        os.dup2(_ERRORS, _OUTPUT)
+        rehearsal = Rehearsal.model_validate_json(sys.stdin.readline())
+        confine(rehearsal)
+        outcome = rehearse(rehearsal, started=started, wait=lambda: _wait(rehearsal))
+        answer.write(json.dumps(outcome.to_xcom()))
 
 
 def _wait(rehearsal: Rehearsal) -> None:
