@@ -403,7 +403,7 @@ def _gate(options: argparse.Namespace) -> int:
         rules = (*_rules_of(evaluation, options.rules), *rules)
     tools = _tools(options, options.project)
     decision = run(gate, GateJob(evaluation=evaluation, rules=rules), tools, model=evaluation.model.name)
-    _print_result(options, decision, "\n".join(predictions.told(decision, rows=0)))
+    _print_result(options, decision, "\n".join(predictions.told(decision)))
     return _code(decision.verdict.value)
 
 

@@ -35,8 +35,8 @@ def publish_copy(source: Path, path: Path) -> None:
 
 
 def counted(number: int, thing: str) -> str:
-    """Such as ``1 model`` or ``2 models``."""
-    return f"{number} {thing}{'s' * (number != 1)}"
+    """Such as ``1 model`` or ``2,000 models``."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def _publish(path: Path, write: Callable[[Path], object]) -> None:

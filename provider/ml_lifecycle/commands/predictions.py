@@ -71,16 +71,20 @@ def gate(options: argparse.Namespace, more: Sequence[GateRule]) -> GateDecision:
             }
         )
     else:
-        print("\n".join(told(decision, rows=len(read.rows))))
+        print("\n".join(told(decision)))
     return decision
 
 
-def told(decision: GateDecision, *, rows: int) -> Iterator[str]:
+def told(decision: GateDecision) -> Iterator[str]:
     """A judgement for people, line by line."""
+    from ml_lifecycle.core.evaluation import rows_that_judge
+
     undecided = sum(check.verdict.value == "inconclusive" for check in decision.checks)
     failed = sum(check.verdict.value == "fail" for check in decision.checks)
-    parts = [f"{rows:,} rows"] if rows else []
-    parts.append(f"{counted(len(decision.checks), 'check')}, {failed} failed, {undecided} undecided")
+    parts = [
+        counted(rows_that_judge(decision.evaluation), "row"),
+        f"{counted(len(decision.checks), 'check')}, {failed} failed, {undecided} undecided",
+    ]
     if decision.judged > 1:
         parts.append(f"these rows have judged {decision.judged} candidates")
     yield f"{decision.verdict.value.upper()}: {'; '.join(parts)}"
@@ -96,7 +100,7 @@ def _facts(check: GateCheck) -> Iterator[str]:
         confidence = f" (pass at {check.confidence:.4g})" if check.confidence is not None else ""
         yield f"observed {check.observed:.5g}" + (f", bounds {known}{confidence}" if known else "")
     if check.rows:
-        yield f"{check.rows:,} row{'s' * (check.rows != 1)}"
+        yield counted(check.rows, "row")
     if check.method:
         yield check.method
     if check.detail:

@@ -330,6 +330,12 @@ def in_gates_order(decision: GateDecision) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*judged, *known, *sorted(metrics)]))
 
 
+def rows_that_judge(evaluation: Evaluation) -> int:
+    """How many rows the candidate was measured on."""
+    measured = max((metric.rows for metric in evaluation.metrics.values()), default=0)
+    return evaluation.holdout.rows if evaluation.holdout is not None else measured
+
+
 def in_words(rule: GateRule, place: str = "") -> str:
     """A rule as a person says it, such as ``roc_auc at least 0.6 for origin=JFK``."""
     limits = list(_limits(rule))

@@ -16,6 +16,7 @@ from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows
 from ml_lifecycle.backends.evaluation.rules import measure_rules
 from ml_lifecycle.backends.files import file_digest, read_parquet, write_parquet
 from ml_lifecycle.backends.models.skops import SkopsFormat
+from ml_lifecycle.core.approval import cell
 from ml_lifecycle.core.contracts import (
     ChampionResult,
     Contender,
@@ -35,7 +36,7 @@ from ml_lifecycle.core.contracts import (
     Verdict,
 )
 from ml_lifecycle.core.errors import DigestMismatchError
-from ml_lifecycle.core.evaluation import OPERATIONAL, decide
+from ml_lifecycle.core.evaluation import OPERATIONAL, decide, rows_that_judge
 from ml_lifecycle.stages.contenders import Comparison, score_holdout
 from ml_lifecycle.stages.rehearsal import rehearsing
 from ml_lifecycle.stages.report import publish
@@ -184,12 +185,14 @@ def _log_metrics(evaluation: Evaluation, tools: Tools) -> None:
     logged = {f"holdout_{name}": metric.value for name, metric in evaluation.metrics.items()}
     if champion is not None:
         logged |= {f"champion_{name}": metric.value for name, metric in champion.metrics.items()}
-    rows = max((metric.rows for metric in evaluation.metrics.values()), default=0)
     compared = str(champion.version) if champion is not None else "none"
     tools.tracking.log(
         evaluation.model.run_id,
         # Of a metric of the team's own, the colon is none that every store takes in a name.
-        metrics={**{name.replace(":", "."): value for name, value in logged.items()}, "holdout_rows": rows},
+        metrics={
+            **{name.replace(":", "."): value for name, value in logged.items()},
+            "holdout_rows": rows_that_judge(evaluation),
+        },
         tags={f"{TAG}compared_with_version": compared, f"{TAG}predictions_digest": evaluation.predictions_digest},
     )
 
@@ -356,10 +359,10 @@ def describe(job: RegistrationJob) -> str:
     decision, evaluation = job.decision, job.decision.evaluation
     model, champion = evaluation.model, evaluation.champion
     lines = [
-        f"**{model.name}**, trained on {', '.join(model.dataset.partitions)} ({model.training_rows:,} rows).",
+        f"**{cell(model.name)}**, trained on {cell(', '.join(model.dataset.partitions))} ({model.training_rows:,} rows).",
         "",
-        f"Why: {_cell(job.request.reason) or 'no reason was given'}"
-        + (f", asked for by {_cell(job.request.requester)}." if job.request.requester else "."),
+        f"Why: {cell(job.request.reason) or 'no reason was given'}"
+        + (f", asked for by {cell(job.request.requester)}." if job.request.requester else "."),
         "",
         f"Gate: **{decision.verdict.value}**",
         "",
@@ -377,17 +380,12 @@ def describe(job: RegistrationJob) -> str:
 
 
 def _check_line(check: GateCheck) -> str:
-    return f"| {_cell(check.rule)} | {check.verdict.value} | {_number(check.observed)} | {_cell(check.detail)} |"
+    return f"| {cell(check.rule)} | {check.verdict.value} | {_number(check.observed)} | {cell(check.detail)} |"
 
 
 def _metric_line(name: str, metric: Metric, champion: ChampionResult | None) -> str:
     other = champion.metrics.get(name) if champion is not None else None
-    return f"| {name} | {_number(metric.value)} | {_number(other.value if other else None)} |"
-
-
-def _cell(text: str) -> str:
-    """Slice values come from the data: no pipe ends a cell, and no tag becomes one."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+    return f"| {cell(name)} | {_number(metric.value)} | {_number(other.value if other else None)} |"
 
 
 def _number(value: float | None) -> str:

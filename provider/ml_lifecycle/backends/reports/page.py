@@ -26,7 +26,7 @@ from ml_lifecycle.core.contracts import (
     ServingCheck,
     Verdict,
 )
-from ml_lifecycle.core.evaluation import in_gates_order
+from ml_lifecycle.core.evaluation import in_gates_order, rows_that_judge
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -78,7 +78,7 @@ def render_page(
         "links": {CANDIDATE: "", CHAMPION: "", **safe},
         "checks": shown,
         "more_checks": folded,
-        "rows": words.rows_of(evaluation),
+        "rows": rows_that_judge(evaluation),
         "has_champion": evaluation.champion is not None,
         "columns": _columns(evaluation, safe),
         "metrics": [_metric_line(name, evaluation, safe) for name in in_gates_order(decision)],
@@ -141,7 +141,7 @@ def _facts(decision: GateDecision, links: Mapping[str, str], purpose: ModelPurpo
     if words.of_files(evaluation):
         yield Fact("Candidate", words.clean(model.uri, longest=200), "a file of predictions")
         yield _opponent(evaluation, links)
-        yield Fact("Judged on", words.count(words.rows_of(evaluation), "row"))
+        yield Fact("Judged on", words.count(rows_that_judge(evaluation), "row"))
         if decision.judged > 1:
             yield Fact("These rows were used for", words.count(decision.judged, "candidate"), "this one included")
         return
@@ -150,7 +150,7 @@ def _facts(decision: GateDecision, links: Mapping[str, str], purpose: ModelPurpo
     yield _opponent(evaluation, links)
     yield Fact("Trained on", _partitions(dataset.partitions), "; ".join(_trained(evaluation)))
     judged = [_period(evaluation.holdout), words.split(model.holdout)]
-    yield Fact("Judged on", words.count(words.rows_of(evaluation), "row"), "; ".join(filter(None, judged)))
+    yield Fact("Judged on", words.count(rows_that_judge(evaluation), "row"), "; ".join(filter(None, judged)))
     if proof := _proof(evaluation):
         yield Fact("Proven", proof)
     if decision.judged > 1:
@@ -409,7 +409,7 @@ def _data(evaluation: Evaluation) -> Iterator[Fact]:
     yield Fact("Partitions", _partitions(dataset.partitions), words.count(dataset.rows, "row"))
     for because, rows in sorted(dataset.dropped.items()):
         yield Fact("Dropped", words.count(rows, "row"), words.clean(because, longest=200))
-    yield Fact("Holdout", words.count(words.rows_of(evaluation), "row"), words.split(model.holdout))
+    yield Fact("Holdout", words.count(rows_that_judge(evaluation), "row"), words.split(model.holdout))
     if holdout is not None:
         period = _period(holdout) or words.NOTHING
         yield Fact("Period of the holdout", period, f"fingerprint {holdout.fingerprint[:12]}")

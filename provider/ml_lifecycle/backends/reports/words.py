@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ml_lifecycle.core.contracts import Evaluation, GateCheck, GateDecision, HoldoutSpec, Verdict
-from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER, rounded
+from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER, rounded, rows_that_judge
 
 NOTHING: Final = "–"  # noqa: RUF001  # a dash marks what is not known
 LONGEST: Final = 80
@@ -177,7 +177,7 @@ def headline(decision: GateDecision) -> str:
     if not open_ones:
         return f"{said}: no check says whether this model is good enough."
     undecided = _of(len(open_ones), len(checks), "is undecided", "are undecided")
-    return f"{said}: {undecided}{_more_rows(open_ones, rows_of(decision.evaluation))}."
+    return f"{said}: {undecided}{_more_rows(open_ones, rows_that_judge(decision.evaluation))}."
 
 
 def _of(some: int, every: int, one: str, more: str) -> str:
@@ -194,12 +194,6 @@ def _more_rows(checks: Sequence[GateCheck], rows: int) -> str:
     if len(known) < len(checks):
         return ""
     return f"; about {rounded(math.ceil(max(known)))} more rows would decide {'it' if len(checks) == 1 else 'them'}"
-
-
-def rows_of(evaluation: Evaluation) -> int:
-    """How many rows judged."""
-    measured = max((metric.rows for metric in evaluation.metrics.values()), default=0)
-    return evaluation.holdout.rows if evaluation.holdout is not None else measured
 
 
 def reuse(decision: GateDecision) -> str:
