@@ -145,15 +145,17 @@ def prove(
 
 
 def fingerprint_of(rows: ScoredRows) -> str:
-    """Digest over each row's key, truth and weight, whatever order the rows stand in."""
+    """Digest over each row's key and truth, whatever order the rows stand in.
+
+    Whoever weighs the same rows otherwise judges by the same holdout.
+    """
     import numpy as np
 
     truth: Iterable[object] = rows.truth.tolist()
     if rows.classes:
         truth = [rows.classes[int(place)] if np.isfinite(place) else "" for place in rows.truth]
-    weights = rows.weight.tolist() if rows.weight is not None else [1.0] * len(rows)
     # A repr has no line break, so that no value can pass for two lines.
-    lines = [f"{str(key)!r} {value!r} {weight!r}" for key, value, weight in zip(rows.keys, truth, weights, strict=True)]
+    lines = [f"{str(key)!r} {value!r}" for key, value in zip(rows.keys, truth, strict=True)]
     return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogatepass")).hexdigest()
 
 
