@@ -340,9 +340,11 @@ def test_the_description_cannot_be_broken_by_a_value_of_the_data(tools: Tools) -
     evaluation = evaluate(measuring(trained(tools, dataset(tools, table)), slices=("carrier",)), tools)
     decision = judged(tools, evaluation, GateRule(metric="roc_auc", each="carrier", at_least=0.5))
 
-    text = describe(RegistrationJob(request=request(reason="<script>"), decision=decision))
+    reason = "<script> [approve it here](https://example.com) \\|"
+    text = describe(RegistrationJob(request=request(reason=reason), decision=decision))
 
     assert "<" not in text
+    assert r"\[approve it here\](https://example.com) \\\|" in text
     assert r"\| x" in text
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ml_lifecycle.backends.callables import load_callable
 from ml_lifecycle.backends.evaluation.measurements import Measurements
@@ -16,7 +16,7 @@ from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows
 from ml_lifecycle.backends.evaluation.rules import measure_rules
 from ml_lifecycle.backends.files import file_digest, read_parquet, write_parquet
 from ml_lifecycle.backends.models.skops import SkopsFormat
-from ml_lifecycle.core.approval import cell
+from ml_lifecycle.core.approval import cell, number
 from ml_lifecycle.core.contracts import (
     ChampionResult,
     Contender,
@@ -42,6 +42,9 @@ from ml_lifecycle.stages.rehearsal import rehearsing
 from ml_lifecycle.stages.report import publish
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.training import TAG
+
+_LONGEST: Final = 600
+"""Of a text on a version's page."""
 
 
 class EvaluationJob(Contract):
@@ -358,10 +361,11 @@ def describe(job: RegistrationJob) -> str:
     """What a person reads on the version's page, in markdown."""
     decision, evaluation = job.decision, job.decision.evaluation
     model, champion = evaluation.model, evaluation.champion
+    partitions = cell(", ".join(model.dataset.partitions), longest=_LONGEST)
     lines = [
-        f"**{cell(model.name)}**, trained on {cell(', '.join(model.dataset.partitions))} ({model.training_rows:,} rows).",
+        f"**{cell(model.name)}**, trained on {partitions} ({model.training_rows:,} rows).",
         "",
-        f"Why: {cell(job.request.reason) or 'no reason was given'}"
+        f"Why: {cell(job.request.reason, longest=_LONGEST) or 'no reason was given'}"
         + (f", asked for by {cell(job.request.requester)}." if job.request.requester else "."),
         "",
         f"Gate: **{decision.verdict.value}**",
@@ -380,13 +384,10 @@ def describe(job: RegistrationJob) -> str:
 
 
 def _check_line(check: GateCheck) -> str:
-    return f"| {cell(check.rule)} | {check.verdict.value} | {_number(check.observed)} | {cell(check.detail)} |"
+    detail = cell(check.detail, longest=_LONGEST)
+    return f"| {cell(check.rule)} | {check.verdict.value} | {number(check.observed)} | {detail} |"
 
 
 def _metric_line(name: str, metric: Metric, champion: ChampionResult | None) -> str:
     other = champion.metrics.get(name) if champion is not None else None
-    return f"| {cell(name)} | {_number(metric.value)} | {_number(other.value if other else None)} |"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"  # noqa: RUF001  # a dash marks what was not measured
+    return f"| {cell(name)} | {number(metric.value)} | {number(other.value if other else None)} |"
