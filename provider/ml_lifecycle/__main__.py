@@ -41,8 +41,6 @@ from ml_lifecycle.commands.output import (
 from ml_lifecycle.core.errors import DataError, LifecycleError, PipelineError, RequestError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ml_lifecycle.core.contracts import (
         Columns,
         Contract,
@@ -77,7 +75,6 @@ exit codes of every command: 0 done, or what was looked at holds; 1 it does not 
 file, a row that was changed); 2 inconclusive: nobody knows; 64 wrong usage, or an input that cannot be used
 """
 _RULE = re.compile(r"\s*(\w+)\s*(>=|<=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(?:by\s+(\S+)\s*)?")
-_FORMATS = (".parquet", ".csv")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -450,6 +447,7 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _drift(options: argparse.Namespace) -> int:
+    from ml_lifecycle.backends.data.local import read_table_file
     from ml_lifecycle.stages.monitoring import compare_tables
 
     for option, value in (("--threshold", options.threshold), ("--share", options.share)):
@@ -458,8 +456,8 @@ def _drift(options: argparse.Namespace) -> int:
                 f"{value} is not above 0 and at most 1", where=option, way_out="give a share such as 0.1"
             )
     found = compare_tables(
-        _table(options.reference),
-        _table(options.current),
+        read_table_file(options.reference),
+        read_table_file(options.current),
         columns=_names(options.columns) or None,
         threshold=options.threshold,
         share=options.share,
@@ -509,33 +507,18 @@ def _tools(options: argparse.Namespace, project: Path) -> Tools:
 
 def _land(files: Mapping[str, Path], tools: Tools) -> tuple[dict[str, Source], str]:
     """Copy files into the workspace under the digest of all of them, which is their partition's name."""
+    from ml_lifecycle.backends.data.local import check_table_file
     from ml_lifecycle.backends.files import file_digest
     from ml_lifecycle.core.contracts import Source, digest_of
 
     for path in files.values():
-        _check_table_file(path)
+        check_table_file(path)
     partition = digest_of({name: file_digest(path) for name, path in files.items()})[:16]
     sources = {}
     for name, path in files.items():
         sources[name] = Source(uri=f"inputs/{name}/{{{{ partition }}}}{path.suffix}")
         publish_copy(path, tools.data.root / "inputs" / name / f"{partition}{path.suffix}")  # type: ignore[attr-defined]  # a LocalStore
     return sources, partition
-
-
-def _check_table_file(path: Path) -> None:
-    if path.suffix not in _FORMATS:
-        raise DataError(
-            f"the file's name ends in {path.suffix or 'nothing'}", where=str(path), way_out="hand in .parquet or .csv"
-        )
-    if not path.is_file():
-        raise DataError("there is no such file", where=str(path), way_out="check the path")
-
-
-def _table(path: Path) -> pd.DataFrame:
-    from ml_lifecycle.backends.data.local import LocalStore
-
-    _check_table_file(path)
-    return LocalStore(path.resolve().parent).read_table(path.name)
 
 
 def _some_key(source: Source, partition: str, tools: Tools) -> str:

@@ -193,6 +193,19 @@ def test_a_model_is_evaluated_and_gated_by_a_rules_file(here: Path, capsys: pyte
     assert "evaluate again with --rules otherwise.yaml" in capsys.readouterr().err
 
 
+def test_a_model_of_numbers_is_measured_by_what_is_usual_for_them(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table().assign(late=lambda rows: 3 * rows.x + rows.noise).to_parquet(here / "january.parquet")
+    main(train("--estimator", "sklearn.linear_model.LinearRegression", "--json"))
+    (here / "model.json").write_text(capsys.readouterr().out)
+
+    code = main(["evaluate", "--model", "model.json"])
+
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["rmse", "mae", "r2"]
+    assert code == 0
+
+
 def test_training_twice_trains_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(train("--json"))
     first = output(capsys)

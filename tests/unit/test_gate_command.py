@@ -384,6 +384,17 @@ def test_a_file_is_measured_by_slice(here: Path, capsys: pytest.CaptureFixture[s
     assert code == 0
 
 
+def test_no_gain_is_told_where_nobody_says_which_way_is_better(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(
+        ["evaluate", "--predictions", "candidate.parquet", "--metrics", "brier,selection_rate", *BOTH, "--json"]
+    )
+
+    champion = json.loads(capsys.readouterr().out)["champion"]
+    assert [*champion["metrics"]] == ["brier", "selection_rate"]
+    assert [*champion["differences"]] == ["brier"]
+    assert code == 0
+
+
 def test_measuring_says_which_file_is_about_other_rows(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     predicted(noise=3.0).iloc[7:].to_parquet(here / "champion.parquet")
     arguments = ["evaluate", "--predictions", "candidate.parquet", "--champion", "champion.parquet"]

@@ -292,8 +292,6 @@ class HoldoutFacts(Contract):
     spec: HoldoutSpec = HoldoutSpec()
     rows: int
     training_rows: int
-    shared_keys: int = 0
-    """Keys that stand in both parts: always 0, or the evaluation is refused."""
     training_until: datetime | None = None
     """The newest training row's time, where the rows have one."""
     first: datetime | None = None

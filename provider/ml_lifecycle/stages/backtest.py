@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from ml_lifecycle.backends.data.local import TABLE_FORMATS
 from ml_lifecycle.backends.evaluation.intervals import difference
 from ml_lifecycle.backends.evaluation.prediction_files import FileColumns, Files, read_files
 from ml_lifecycle.backends.evaluation.rows import BASELINE, CANDIDATE, CHAMPION
@@ -21,7 +22,6 @@ from ml_lifecycle.stages.prediction_files import Wanted, gate_files
 
 LATER: Final = "later"
 DECISION: Final = "decision.json"
-FORMATS: Final = (".parquet", ".csv")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _folders(history: Path) -> list[Path]:
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    return next((path for ending in FORMATS if (path := folder / f"{name}{ending}").is_file()), None)
+    return next((path for ending in TABLE_FORMATS if (path := folder / f"{name}{ending}").is_file()), None)
 
 
 def _replay(folder: Path, policy: Policy, seen: Counter[str]) -> Replayed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ml_lifecycle.backends.data.base import DataStore, FileState
 from ml_lifecycle.backends.files import (
@@ -18,7 +18,7 @@ from ml_lifecycle.backends.files import (
     verify_folder,
 )
 from ml_lifecycle.core.data import PLACEHOLDER, partition_of
-from ml_lifecycle.core.errors import MissingLibraryError, PartitionMissingError, PartitionUnreadableError
+from ml_lifecycle.core.errors import DataError, MissingLibraryError, PartitionMissingError, PartitionUnreadableError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,30 @@ if TYPE_CHECKING:
 _MAGIC = b"PAR1"
 _SHORTEST_PARQUET = 12
 """Both marks and the footer's length; see https://parquet.apache.org/docs/file-format/."""
+
+TABLE_FORMATS: Final = (".parquet", ".csv")
+
+
+def check_table_file(path: Path) -> None:
+    """Refuse a file that is not there, or is no table.
+
+    :raises DataError: with the way out.
+    """
+    if path.suffix not in TABLE_FORMATS:
+        raise DataError(
+            f"the file's name ends in {path.suffix or 'nothing'}", where=str(path), way_out="hand in .parquet or .csv"
+        )
+    if not path.is_file():
+        raise DataError("there is no such file", where=str(path), way_out="check the path")
+
+
+def read_table_file(path: Path) -> pd.DataFrame:
+    """One file, wherever it lies, as a table with a plain row index.
+
+    :raises DataError: it is not there, is no table, or holds none.
+    """
+    check_table_file(path)
+    return LocalStore(path.resolve().parent).read_table(path.name)
 
 
 class LocalStore(DataStore):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ml_lifecycle.backends.data.local import LocalStore
+from ml_lifecycle.backends.data.local import read_table_file
 from ml_lifecycle.backends.evaluation.rows import (
     BASELINE,
     CANDIDATE,
@@ -19,7 +19,7 @@ from ml_lifecycle.backends.evaluation.rows import (
     slice_values,
 )
 from ml_lifecycle.core.contracts import Contract, MeasurementSpec
-from ml_lifecycle.core.errors import ColumnError, DataError, LabelsMissingError
+from ml_lifecycle.core.errors import ColumnError, LabelsMissingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +92,7 @@ def read_files(files: Files, columns: FileColumns, *, spec: MeasurementSpec, sli
     :raises ColumnError: a column is missing or cannot be used, or keys are missing or stand more than once.
     :raises LabelsMissingError: a row has no label.
     """
-    table = _table(files.candidate)
+    table = read_table_file(files.candidate)
     found = _found_columns(table, columns, str(files.candidate))
     keys = _keys(table, found, files.candidate)
     labels = _labels(table, found, files.candidate)
@@ -124,16 +124,6 @@ def read_files(files: Files, columns: FileColumns, *, spec: MeasurementSpec, sli
         time=_moments(timed, found),
     )
     return FileRows(files, found, rows, spec, apart)
-
-
-def _table(path: Path) -> pd.DataFrame:
-    if path.suffix not in (".parquet", ".csv"):
-        raise DataError(
-            f"the file's name ends in {path.suffix or 'nothing'}", where=str(path), way_out="hand in .parquet or .csv"
-        )
-    if not path.is_file():
-        raise DataError("there is no such file", where=str(path), way_out="check the path")
-    return LocalStore(path.resolve().parent).read_table(path.name)
 
 
 def _found_columns(table: pd.DataFrame, columns: FileColumns, where: str) -> FileColumns:
@@ -283,7 +273,7 @@ def _aligned(
     import numpy as np
     import pandas as pd
 
-    table = _table(path)
+    table = read_table_file(path)
     found = _found_columns(table, columns.model_copy(update={"score": score}), str(path))
     theirs = _keys(table, found, path)
     lacking, strange = ~keys.isin(theirs), ~theirs.isin(keys)

@@ -93,7 +93,7 @@ def _evaluation_data(decision: GateDecision) -> list[str]:
         facts += [
             ("Rows", f"{holdout.rows:,}"),
             ("Fingerprint", f"`{holdout.fingerprint}`"),
-            ("Keys that training saw, too", f"{holdout.shared_keys:,}"),
+            ("Keys that training saw, too", "none: one would have stopped the evaluation"),
         ]
         if holdout.first is not None and holdout.last is not None:
             facts.append(("Period", f"{holdout.first:%Y-%m-%d} to {holdout.last:%Y-%m-%d}"))

@@ -128,8 +128,6 @@ def _warnings(evaluation: Evaluation) -> Iterator[str]:
     if holdout is None:
         yield "Nothing is on record about how the rows that judge were kept apart from those that trained."
         return
-    if holdout.shared_keys:
-        yield f"{words.count(holdout.shared_keys, 'row')} stand in both the training data and the holdout."
     yield from holdout.warnings
 
 
@@ -423,7 +421,7 @@ def _data(evaluation: Evaluation) -> Iterator[Fact]:
 
 def _proof(evaluation: Evaluation) -> str:
     holdout = evaluation.holdout
-    if holdout is None or holdout.shared_keys:
+    if holdout is None:
         return ""
     until, first = holdout.training_until, holdout.first
     later = until is not None and first is not None and until < first
