@@ -46,6 +46,7 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
 
 def gate(options: argparse.Namespace, more: Sequence[GateRule]) -> GateDecision:
     """Judge the files by the rules file and by further rules, and print the judgement."""
+    from ml_lifecycle.core.evaluation import columns_named, metrics_named
     from ml_lifecycle.stages.prediction_files import gate_files
 
     judged = 1 if options.judged is None else options.judged
@@ -55,7 +56,7 @@ def gate(options: argparse.Namespace, more: Sequence[GateRule]) -> GateDecision:
         raise RequestError("there is a champion", where="--first-release", way_out="leave one of the two out")
     rules = _rules(options.rules)
     gate_rules = (*(rules.gate if rules is not None else ()), *more)
-    read, wanted = _read(options, rules, options.candidate, gate_rules)
+    read, wanted = _read(options, rules, options.candidate, metrics=metrics_named(more), slices=columns_named(more))
     decision = gate_files(read, gate_rules, wanted, judged=judged, first_release=options.first_release)
     if options.html is not None:
         publish_text(page(decision, read), options.html)
@@ -116,7 +117,7 @@ def evaluate(options: argparse.Namespace, metrics: tuple[str, ...], slices: tupl
     from ml_lifecycle.stages.prediction_files import evaluate_files
 
     rules = _rules(options.rules)
-    read, wanted = _read(options, rules, options.predictions, (), metrics=metrics, slices=slices)
+    read, wanted = _read(options, rules, options.predictions, metrics=metrics, slices=slices)
     evaluation = evaluate_files(read, wanted)
     if options.html is not None:
         publish_text(page(decide((), evaluation, ()), read), options.html)
@@ -185,24 +186,20 @@ def _read(
     options: argparse.Namespace,
     rules: Rules | None,
     candidate: Path,
-    gate_rules: Sequence[GateRule],
     *,
-    metrics: tuple[str, ...] = (),
-    slices: tuple[str, ...] = (),
+    metrics: tuple[str, ...],
+    slices: tuple[str, ...],
 ) -> tuple[FileRows, Wanted]:
-    """The files' rows, and what is measured on them."""
+    """The files' rows, and what is measured on them: what the rules file asks for, and what is asked for beside it."""
     from ml_lifecycle.backends.callables import load_callable
     from ml_lifecycle.backends.evaluation.prediction_files import Files, read_files
     from ml_lifecycle.core.contracts import MeasurementSpec
-    from ml_lifecycle.core.evaluation import OPERATIONAL
     from ml_lifecycle.stages.prediction_files import Wanted
 
     spec = rules.spec if rules is not None else MeasurementSpec()
     spec = spec.model_copy(update=_given(options, "weight", "cluster"))
-    named = [rule.metric for rule in gate_rules if rule.metric not in OPERATIONAL]
-    names = tuple(dict.fromkeys((*(rules.metrics if rules is not None else ()), *metrics, *named)))
-    places = [column for rule in gate_rules for column in (rule.each, rule.between) if column is not None]
-    columns = tuple(dict.fromkeys((*(rules.slices if rules is not None else ()), *slices, *places)))
+    names = tuple(dict.fromkeys((*(rules.metrics if rules is not None else ()), *metrics)))
+    columns = tuple(dict.fromkeys((*(rules.slices if rules is not None else ()), *slices)))
     own = {name: load_callable(name, options.project) for name in names if ":" in name}
     read = read_files(Files(candidate, _others(options)), _columns(options, rules), spec=spec, slices=columns)
     return read, Wanted(metrics=names, spec=spec, own=own)

@@ -336,6 +336,17 @@ def rows_that_judge(evaluation: Evaluation) -> int:
     return evaluation.holdout.rows if evaluation.holdout is not None else measured
 
 
+def metrics_named(rules: Sequence[GateRule]) -> tuple[str, ...]:
+    """What rules ask to be measured on rows."""
+    return tuple(dict.fromkeys(rule.metric for rule in rules if rule.metric not in OPERATIONAL))
+
+
+def columns_named(rules: Sequence[GateRule]) -> tuple[str, ...]:
+    """Columns by whose values rules are applied, or compare."""
+    named = (column for rule in rules for column in (rule.each, rule.between) if column is not None)
+    return tuple(dict.fromkeys(named))
+
+
 def in_words(rule: GateRule, place: str = "") -> str:
     """A rule as a person says it, such as ``roc_auc at least 0.6 for origin=JFK``."""
     limits = list(_limits(rule))

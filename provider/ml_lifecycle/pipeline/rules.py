@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from ml_lifecycle.backends.evaluation.prediction_files import FileColumns
 from ml_lifecycle.core.contracts import MeasurementSpec
 from ml_lifecycle.core.errors import PipelineError
-from ml_lifecycle.core.evaluation import OPERATIONAL
+from ml_lifecycle.core.evaluation import OPERATIONAL, columns_named, metrics_named
 from ml_lifecycle.pipeline.loader import Document, read_pipeline, read_tree, readable, translate
 from ml_lifecycle.pipeline.spec import (
     Disagreement,
@@ -89,12 +89,10 @@ def _of_pipeline(path: Path) -> Rules:
 
 def _rules(columns: FileColumns, evaluation: EvaluationSection) -> Rules:
     """The metrics and slices of a rules file are those that it lists and those that its rules name."""
-    named = [rule.metric for rule in evaluation.gate if rule.metric not in OPERATIONAL]
-    places = [column for rule in evaluation.gate for column in (rule.each, rule.between) if column is not None]
     return Rules(
         columns=columns,
-        metrics=tuple(dict.fromkeys((*evaluation.metrics, *named))),
-        slices=tuple(dict.fromkeys((*evaluation.slices, *places))),
+        metrics=tuple(dict.fromkeys((*evaluation.metrics, *metrics_named(evaluation.gate)))),
+        slices=tuple(dict.fromkeys((*evaluation.slices, *columns_named(evaluation.gate)))),
         spec=evaluation.spec,
         gate=evaluation.gate,
     )

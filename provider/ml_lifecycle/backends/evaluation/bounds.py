@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 NORMAL: Final = NormalDist()
 _FARTHEST: Final = 12.0
 """In standard normal scores: its tail, 2e-33, is as good as none."""
-_LONGEST_REACH: Final = 700.0
-"""On the logit scale: a float's exponential ends there."""
 _STEPS: Final = 60
 _LARGEST_EXPONENT: Final = 600.0
+"""On the logit scale: soon beyond it a float's exponential ends."""
 FEW_DISCORDANT: Final = 25
 """Rows that only one of two is right about, below which the exact test is asked too: the usual rule for McNemar's."""
 _OUTERMOST: Final = 5

@@ -73,7 +73,6 @@ class FileRows:
     columns: FileColumns
     """With the names that were found."""
     rows: ScoredRows
-    spec: MeasurementSpec
     apart: Mapping[str, str] = field(default_factory=dict)
     """By contender: why it was not measured on these rows, in a sentence."""
 
@@ -123,7 +122,7 @@ def read_files(files: Files, columns: FileColumns, *, spec: MeasurementSpec, sli
         cluster=cluster_codes(timed, spec.cluster, time=found.time),
         time=_moments(timed, found),
     )
-    return FileRows(files, found, rows, spec, apart)
+    return FileRows(files, found, rows, apart)
 
 
 def _found_columns(table: pd.DataFrame, columns: FileColumns, where: str) -> FileColumns:
