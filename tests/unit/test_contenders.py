@@ -9,7 +9,7 @@ import numpy as np  # noqa: TID253  # no DAG file imports a test
 import pandas as pd  # noqa: TID253  # as above
 import pytest
 
-from ml_lifecycle.backends.evaluation.rows import ScoredRows
+from ml_lifecycle.backends.evaluation.rows import ScoredRows, cluster_codes
 from ml_lifecycle.core.contracts import Evaluation, GateRule, MeasurementSpec, Metric, TrainedModel, Verdict
 from ml_lifecycle.core.errors import CallableNotFoundError, ChampionError, ColumnError, UnknownMetricError
 from ml_lifecycle.stages.evaluation import EvaluationJob, RegistrationJob, evaluate, read_predictions, register
@@ -127,6 +127,36 @@ def test_a_weight_that_says_nothing_is_refused(weights: Any, what: str, tools: T
 
     with pytest.raises(ColumnError, match=what):
         evaluated(tools, trained(tools, dataset(tools, table)), spec=MeasurementSpec(weight="seats"))
+
+
+def test_moments_that_are_stored_as_texts_make_days_too() -> None:
+    texts = pd.DataFrame({"at": ["2013-01-01T00:30:00+01:00", "2013-01-01T00:30:00Z", "2012-12-31T12:00:00Z"]})
+
+    found = cluster_codes(texts, "day", time="at")
+
+    assert found is not None
+    assert found.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("values", "cluster", "why"),
+    [
+        (["soon", "later"], "day", "'at' holds no moments"),
+        ([1, 2], "week", "'at' holds no moments"),
+        ([[1], [2]], "at", "'at' holds lists or records"),
+    ],
+)
+def test_what_makes_no_cluster_is_named(values: list[object], cluster: str, why: str) -> None:
+    with pytest.raises(ColumnError, match=why):
+        cluster_codes(pd.DataFrame({"at": values}), cluster, time="at")
+
+
+def test_lists_are_slices_by_their_text(tools: Tools) -> None:
+    table = rows().assign(stops=[["JFK"], ["JFK", "LGA"]] * 200)
+
+    _, scored = evaluated(tools, trained(tools, dataset(tools, table)), slices=("stops",))
+
+    assert sorted(set(scored.slices["stops"])) == ["['JFK' 'LGA']", "['JFK']"]
 
 
 def test_rows_of_one_day_are_one_cluster(tools: Tools) -> None:

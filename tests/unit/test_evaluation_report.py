@@ -326,6 +326,15 @@ def test_scores_that_make_no_curve_are_left_out(scores: Any) -> None:
     assert "roc" not in [plot.name for plot in made.plots]
 
 
+@pytest.mark.parametrize("weight", [0.0, 1e-300, 1.7e308])
+def test_rows_whose_weights_cannot_be_counted_with_make_no_picture(weight: float) -> None:
+    rows = dataclasses.replace(two_classes(), weight=np.full(240, weight))
+
+    made = report(decided(evaluated(two_classes(), "roc_auc"), check()), rows)
+
+    assert "roc" not in [plot.name for plot in made.plots]
+
+
 def test_the_curve_of_a_hand_drawn_case() -> None:
     rows = ScoredRows(
         task="binary",

@@ -178,7 +178,7 @@ def _check_slices(rows: pd.DataFrame, slices: Sequence[str]) -> None:
             way_out=f"it has {', '.join(map(str, rows.columns))}",
         )
     for column in slices:
-        values = rows[column].nunique(dropna=False)
+        values = len(set(slice_values(rows[column])))
         if values > MOST_SLICE_VALUES:
             raise ColumnError(
                 f"{column!r} has {values:,} values in the holdout, and at most {MOST_SLICE_VALUES} are measured apart",

@@ -142,7 +142,7 @@ def cluster_codes(table: pd.DataFrame, cluster: str | None, *, time: str | None)
     if cluster in table.columns:
         values = table[cluster]
     elif cluster in PERIODS and time is not None and time in table.columns:
-        values = pd.to_datetime(table[time]).dt.tz_localize(None).dt.to_period(_PERIOD_CODES[cluster])
+        values = _moments(table[time]).dt.tz_localize(None).dt.to_period(_PERIOD_CODES[cluster])
     else:
         raise ColumnError(
             f"there is no column {cluster!r} to cluster by",
@@ -151,8 +151,30 @@ def cluster_codes(table: pd.DataFrame, cluster: str | None, *, time: str | None)
         )
     if gaps := int(values.isna().sum()):
         raise ColumnError(f"{cluster!r} is missing in {gaps:,} rows", where="evaluation.cluster")
-    codes: NDArray[np.int64] = pd.factorize(values)[0].astype("int64")
+    try:
+        codes: NDArray[np.int64] = pd.factorize(values)[0].astype("int64")
+    except TypeError:
+        raise ColumnError(
+            f"{cluster!r} holds lists or records", where="evaluation.cluster", way_out="write one value per row"
+        ) from None
     return codes
+
+
+def _moments(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Moments in the zone that they are stored in; texts in UTC."""
+    import pandas as pd
+    from pandas.api import types
+
+    if types.is_datetime64_any_dtype(column.dtype):
+        return column
+    try:
+        return pd.to_datetime(column.astype("string"), utc=True, format="ISO8601")
+    except (TypeError, ValueError):
+        raise ColumnError(
+            f"{str(column.name)!r} holds no moments",
+            where="evaluation.cluster",
+            way_out="land them as 2013-01-31T07:00:00Z, or cluster by a column",
+        ) from None
 
 
 def slice_values(column: pd.Series) -> NDArray[Any]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
-from ml_lifecycle.backends.evaluation.metrics import calibration_curve
+from ml_lifecycle.backends.evaluation.metrics import Part, calibration_curve
 from ml_lifecycle.backends.evaluation.rows import BASELINE, CANDIDATE, CHAMPION, ScoredRows
+from ml_lifecycle.core.contracts import MeasurementSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,14 +134,15 @@ def _style(name: str) -> dict[str, Any]:
 
 
 def _known(rows: ScoredRows, name: str) -> ScoredRows | None:
-    """The rows where truth, score and weight are numbers; ``None`` where there is none."""
+    """The rows where truth, score and weight are numbers; ``None`` where these cannot be counted with."""
     import numpy as np
 
     score = rows.scores[name]
     known = np.isfinite(rows.truth) & np.isfinite(score if score.ndim == 1 else score.sum(axis=1))
     if rows.weight is not None:
         known &= np.isfinite(rows.weight)
-    return rows.part(known) if known.any() else None
+    found = rows.part(known)
+    return None if Part(found, MeasurementSpec()).unusable(name) else found
 
 
 # --- Two classes -----------------------------------------------------------------------------------------------------
@@ -288,7 +290,7 @@ def _means(values: Numbers, weight: Numbers, places: NDArray[np.intp]) -> Number
     known = np.isfinite(values) & np.isfinite(weight)
     total = np.bincount(places[known], weights=weight[known], minlength=places.max() + 1)
     summed = np.bincount(places[known], weights=(values * weight)[known], minlength=places.max() + 1)
-    means: Numbers = np.divide(summed, total, out=np.full(len(total), np.nan), where=total > 0)
+    means: Numbers = np.divide(summed, total, out=np.full(len(total), np.nan), where=(total > 0) & np.isfinite(total))
     return means
 
 
