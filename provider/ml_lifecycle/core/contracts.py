@@ -250,7 +250,7 @@ class Metric(Contract):
 
 
 class Difference(Contract):
-    """Candidate minus champion on the same rows, turned so that positive is better."""
+    """Candidate minus another model on the same rows, turned so that positive is better."""
 
     estimate: float | None
     standard_error: float | None
