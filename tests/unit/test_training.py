@@ -224,7 +224,7 @@ def test_one_class_only_cannot_be_learned(tools: Tools) -> None:
 )
 def test_each_of_several_classes_has_a_probability(tools: Tools, estimator: str) -> None:
     found = dataset(tools, rows().assign(late=lambda table: table["day"]))
-    limits: dict[str, Scalar] = {"max_iter": 20} if "Boosting" in estimator else {}
+    limits: dict[str, Scalar] = {"max_iter": 5} if "Boosting" in estimator else {}
 
     model = load_trained(train(training_job(found, estimator=estimator, hyperparameters=limits), tools), tools)
 
