@@ -402,6 +402,16 @@ def test_scores_beyond_one_have_an_order_and_no_log_loss() -> None:
     assert measured(GateRule(metric="log_loss", at_most=0.5), rows).detail.endswith("2 are below 0 or above 1")
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "balanced_accuracy"])
+def test_a_candidate_that_is_right_about_two_weighted_rows_is_not_shown_to_be_better(metric: str) -> None:
+    few = rows_of([0, 1], candidate=[0, 1], champion=[1, 0], weight=[1.0, 1.0])
+    many = rows_of([0, 1] * 20, candidate=[0, 1] * 20, champion=[1, 0] * 20, weight=[1.0] * 40)
+    rule = GateRule(metric=metric, versus="champion")
+
+    assert verdict(rule, few) is Verdict.INCONCLUSIVE
+    assert verdict(rule, many) is Verdict.PASS
+
+
 def test_no_rows_at_all_are_named() -> None:
     found = measured(GateRule(metric="brier", at_most=1.0), rows_of([], candidate=[]))
 

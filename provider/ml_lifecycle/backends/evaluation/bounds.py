@@ -249,7 +249,10 @@ def _score(probability: float) -> float:
 
 @dataclass(frozen=True)
 class Alike(Bounds):
-    """Two models that differ on all rows alike, or on none: what so many leave open, by Tango's interval for none.
+    """Two models that differ on all rows alike, or on none: what so many leave open.
+
+    Of no difference it is Tango's interval for no discordant row. Otherwise the share of rows that are so has the exact
+    bound of Clopper and Pearson, Biometrika 26 (1934), for all of them, and the others may say the utter opposite.
 
     :param scale: What a row counts at most, where it is a cost.
     """
@@ -259,7 +262,10 @@ class Alike(Bounds):
     value: float = 0.0
 
     def _at(self, z: float) -> float:
-        return self.value + math.copysign(self.scale * z**2 / (self.rows + z**2), z)
+        if self.value == 0:
+            return math.copysign(self.scale * z**2 / (self.rows + z**2), z)
+        others = 1 - _tail(abs(z)) ** (1 / self.rows) if z else 0.0
+        return self.value + others * (math.copysign(self.scale, z) - self.value)
 
 
 class Bootstrap(Bounds):
