@@ -152,7 +152,7 @@ def test_what_makes_no_cluster_is_named(values: list[object], cluster: str, why:
 
 
 def test_lists_are_slices_by_their_text(tools: Tools) -> None:
-    table = rows().assign(stops=[["JFK"], ["JFK", "LGA"]] * 200)
+    table = rows().assign(stops=pd.Series([["JFK"], ["JFK", "LGA"]] * 200))
 
     _, scored = evaluated(tools, trained(tools, dataset(tools, table)), slices=("stops",))
 
