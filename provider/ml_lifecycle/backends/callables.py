@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +38,14 @@ def load_callable(path: str, project: Path) -> Callable[..., Any]:
         where=path,
         way_out=f"it has {', '.join(sorted(names)) or 'none'}{did_you_mean(function, names)}",
     )
+
+
+def own_metrics(names: Iterable[str], project: Path) -> dict[str, Callable[..., Any]]:
+    """The team's own metrics among these, by name.
+
+    :raises CallableNotFoundError: one of them is not there.
+    """
+    return {name: load_callable(name, project) for name in names if ":" in name}
 
 
 def callable_digest(path: str, project: Path) -> str:

@@ -61,7 +61,7 @@ def backtest(options: argparse.Namespace) -> int:
 
 
 def _policy(options: argparse.Namespace) -> Policy:
-    from ml_lifecycle.backends.callables import load_callable
+    from ml_lifecycle.backends.callables import own_metrics
     from ml_lifecycle.pipeline.rules import read_rules
     from ml_lifecycle.stages.backtest import Policy, metric_of_interest
     from ml_lifecycle.stages.prediction_files import Wanted
@@ -69,7 +69,7 @@ def _policy(options: argparse.Namespace) -> Policy:
     rules = read_rules(options.policy)
     metric = options.metric or metric_of_interest(rules.gate, rules.metrics)
     metrics = tuple(dict.fromkeys((*rules.metrics, metric)))
-    own = {name: load_callable(name, options.project) for name in metrics if ":" in name}
+    own = own_metrics(metrics, options.project)
     return Policy(
         rules=rules.gate,
         columns=rules.columns,

@@ -191,7 +191,7 @@ def _read(
     slices: tuple[str, ...],
 ) -> tuple[FileRows, Wanted]:
     """The files' rows, and what is measured on them: what the rules file asks for, and what is asked for beside it."""
-    from ml_lifecycle.backends.callables import load_callable
+    from ml_lifecycle.backends.callables import own_metrics
     from ml_lifecycle.backends.evaluation.prediction_files import Files, read_files
     from ml_lifecycle.core.contracts import MeasurementSpec
     from ml_lifecycle.stages.prediction_files import Wanted
@@ -200,7 +200,7 @@ def _read(
     spec = spec.model_copy(update=_given(options, "weight", "cluster"))
     names = tuple(dict.fromkeys((*(rules.metrics if rules is not None else ()), *metrics)))
     columns = tuple(dict.fromkeys((*(rules.slices if rules is not None else ()), *slices)))
-    own = {name: load_callable(name, options.project) for name in names if ":" in name}
+    own = own_metrics(names, options.project)
     read = read_files(Files(candidate, _others(options)), _columns(options, rules), spec=spec, slices=columns)
     return read, Wanted(metrics=names, spec=spec, own=own)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ml_lifecycle.backends.callables import load_callable
+from ml_lifecycle.backends.callables import own_metrics
 from ml_lifecycle.backends.evaluation.measurements import Measurements
 from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows
 from ml_lifecycle.backends.evaluation.rules import measure_rules
@@ -100,7 +100,7 @@ def _measure(job: EvaluationJob, tools: Tools) -> Evaluation:
     comparison = Comparison(job.model, job.spec, job.slices, job.versions, job.baseline)
     scored = score_holdout(comparison, tools)
     names = [name for name in job.metrics if name not in OPERATIONAL]
-    measurements = Measurements(scored.rows, names, spec=job.spec, own=own_metrics(names, tools))
+    measurements = Measurements(scored.rows, names, spec=job.spec, own=own_metrics(names, tools.project))
     champion, digests = scored.champion, {name: loaded.trained.digest for name, loaded in scored.others.items()}
     measured = _Measured(
         metrics=measurements.metrics(CANDIDATE),
@@ -210,7 +210,7 @@ def gate(job: GateJob, tools: Tools) -> GateDecision:
     """
     rows = read_predictions(job.evaluation, tools)
     judged = candidates_judged(job.evaluation, tools)
-    own = own_metrics((rule.metric for rule in job.rules), tools)
+    own = own_metrics((rule.metric for rule in job.rules), tools.project)
     measured = measure_rules(job.rules, job.evaluation, rows, judged=judged, own=own)
     decision = decide(job.rules, job.evaluation, measured, judged=judged)
     report_uri, card_uri = publish(decision, rows, tools, purpose=job.purpose)
@@ -252,14 +252,6 @@ def candidates_judged(evaluation: Evaluation, tools: Tools) -> int:
     order = list(dict.fromkeys(str(result["content"]["model"]["digest"]) for result in measured))
     digest = evaluation.model.digest
     return order.index(digest) + 1 if digest in order else len(order) + 1
-
-
-def own_metrics(names: Iterable[str], tools: Tools) -> dict[str, Callable[..., Any]]:
-    """The team's own metrics among these, by name.
-
-    :raises CallableNotFoundError: one of them is not there.
-    """
-    return {name: load_callable(name, tools.project) for name in names if ":" in name}
 
 
 def _note(job: GateJob, decision: GateDecision, tools: Tools) -> None:
