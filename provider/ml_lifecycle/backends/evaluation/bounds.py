@@ -8,6 +8,7 @@ lower bound, ``at(1.645)`` the upper one.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -31,7 +32,7 @@ _OUTERMOST: Final = 5
 """Resamples beyond which the tail of a bootstrap distribution is taken as a normal one."""
 
 
-class Bounds:
+class Bounds(ABC):
     """A value and how far it may be from the truth."""
 
     value: float
@@ -40,8 +41,8 @@ class Bounds:
         """The bound at a standard normal score: below 0 a lower, above 0 an upper one; never falls as ``z`` grows."""
         return self._at(z)
 
-    def _at(self, z: float) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _at(self, z: float) -> float: ...
 
     @property
     def error(self) -> float:
