@@ -668,15 +668,78 @@ class ScoredPartition(Evidence):
 # --- Monitoring ------------------------------------------------------------------------------------------------------
 
 
+class Rate(Contract):
+    """How often something may happen, on average."""
+
+    count: float = Field(default=1.0, gt=0, le=1000)
+    per: Literal["day", "week", "month", "quarter", "year"] = "quarter"
+
+
+class DriftPolicy(Contract):
+    """When data counts as drifted: part of every drift report, as a change of it can change a verdict."""
+
+    false_alarms: Rate = Rate()
+    """How many alarms without any drift are bearable, over all columns and looks together."""
+    min_effect: float = Field(default=0.03, ge=0, lt=1)
+    """Share of rows that has to lie elsewhere before a difference matters, however certain it is."""
+    block: str | None = None
+    """Rows that share this are not independent of each other: a column, or ``hour``, ``day``, ``week`` or ``month`` of
+    the time column; ``None``: every row stands for itself."""
+    windows: tuple[int, ...] = (1,)
+    """How many partitions, the newest last, are looked at as one: longer windows find smaller shifts, later."""
+    reference: Literal["training", "previous", "same_weekday", "same_month"] = "training"
+    """``training``: the champion's training data; ``previous``: the partitions before the window; ``same_weekday``:
+    the same weekdays of the weeks before; ``same_month``: the same partitions of the year before."""
+    reference_size: int = Field(default=28, ge=1, le=1000)
+    """How many partitions ``previous`` and ``same_weekday`` go back for."""
+    columns: tuple[str, ...] = ()
+    """Which ones; empty for all of the model's inputs."""
+    ignore: tuple[str, ...] = ()
+    """Which ones not."""
+    categorical: tuple[str, ...] = ()
+    """Numbers that are names, such as a shop's number."""
+
+
 class ColumnDrift(Contract):
     """How far one column has moved."""
 
     column: str
     method: str
-    """Evidently's name of the distance, such as ``wasserstein``."""
+    """Name of the distance: ``ks``, the greatest difference between shares of rows below a value, for what has an
+    order; ``total_variation``, the share of rows that lies in other categories, for the rest."""
     distance: float | None
+    """0 to 1; ``None`` where it could not be measured."""
     threshold: float
+    """Least distance that matters."""
     drifted: bool
+    role: Literal["feature", "prediction"] = "feature"
+    """What the model takes, or what it gives."""
+    kind: str = ""
+    """``number``, ``category``, ``identifier`` or ``time``; of the last two only missing values are compared."""
+    p_value: float | None = Field(default=None, ge=0, le=1)
+    """Chance of a difference like this without drift, in this column alone."""
+    adjusted: float | None = Field(default=None, ge=0, le=1)
+    """The same over all columns and windows (Benjamini and Hochberg): drift is below the look's share of the budget."""
+    window: int = 1
+    """How many partitions were looked at as one."""
+    psi: float | None = None
+    """Population stability index."""
+    jensen_shannon: float | None = None
+    """Distance with base 2, 0 to 1."""
+    wasserstein: float | None = None
+    """In standard deviations of the reference; numbers only."""
+    missing: float | None = None
+    """Share of rows without a value in the current data."""
+    missing_before: float | None = None
+    unseen: float | None = None
+    """Share of rows whose category the reference does not have; categories only."""
+    importance: float | None = Field(default=None, ge=0, le=1)
+    """The column's share in what the model uses; ``None`` where it was not measured."""
+    design_effect: float | None = None
+    """How many times more the shares vary between blocks than between independent rows."""
+    rows: int = 0
+    detail: str = ""
+    """Why nothing is known, or what is special."""
 
 
 class DriftReport(Evidence):
@@ -690,9 +753,43 @@ class DriftReport(Evidence):
     drifted_share: float | None
     """Drifted columns over compared columns, 0 to 1."""
     columns: tuple[ColumnDrift, ...]
+    """Those that drifted and those next to it, at most 20; all of them lie in ``table_uri``."""
     reference: DatasetRef
+    """What the champion was trained on."""
     current: DatasetRef
     report_uri: str = ""
+    policy: DriftPolicy = DriftPolicy()
+    compared: int = 0
+    """Columns that were compared."""
+    drifted: int = 0
+    alpha: float | None = None
+    """Chance of a false alarm that this look may spend."""
+    reference_partitions: tuple[str, ...] = ()
+    """What was compared with."""
+    weighted_drift: float | None = None
+    """Distances of the drifted columns, each weighed by its importance to the model, 0 to 1."""
+    table_uri: str = ""
+    """``columns.parquet``: a row per column."""
+    table_digest: str = ""
+    warnings: tuple[str, ...] = ()
+    """What a reader should know of this comparison, in sentences."""
+
+
+class PerformanceEstimate(Contract):
+    """What the predictions are probably worth, before their labels are in."""
+
+    metric: str
+    value: float | None
+    low: float | None = None
+    """Lower end of the two-sided 95% interval of sampling alone."""
+    high: float | None = None
+    rows: int = 0
+    valid: bool = False
+    """Whether the condition that can be checked holds: the scores are calibrated on the holdout."""
+    condition: str = ""
+    """What has to hold for the estimate to mean anything, in a sentence."""
+    calibration_error: float | None = None
+    """Mean distance between predicted and true shares on the holdout, 0 to 1."""
 
 
 class PerformanceReport(Evidence):
@@ -706,6 +803,19 @@ class PerformanceReport(Evidence):
     metrics: dict[str, Metric]
     labelled_rows: int
     detail: str = ""
+    predictions: int = 0
+    unlabelled_rows: int = 0
+    """Predictions without a label so far."""
+    duplicate_labels: int = 0
+    """Labels that said the same of a row again: each row counts once."""
+    conflicting_labels: int = 0
+    """Rows that labels contradict each other about: they count as unlabelled."""
+    dropped_rows: int = 0
+    """Labelled rows that the drop rules leave out."""
+    lag_s: float | None = None
+    """How long after the row's event its label came, where the labels say when: the median, in seconds."""
+    estimate: PerformanceEstimate | None = None
+    report_uri: str = ""
 
 
 class MonitoringResponse(Evidence):
@@ -713,5 +823,19 @@ class MonitoringResponse(Evidence):
 
     model: str
     partition: str
-    action: Literal["retrain", "alert", "nothing"]
+    action: Literal["retrain", "alert", "nothing", "rollback"]
     reason: str
+    evidence: tuple[str, ...] = ()
+    """Reports that it stands on, below the data root."""
+    runbook: str = ""
+    """Where people read what to do."""
+    prepared: str = ""
+    """What can be done at once, in words: a DAG and what to hand it."""
+    healthy: bool | None = None
+    """Whether the champion was found well: ``None`` where nobody knows."""
+    attempts: int = 0
+    """Retrainings asked for since it was last found well."""
+    held_back: str = ""
+    """Why a retraining that was called for was not asked for."""
+    report_uri: str = ""
+    """The trend over time, for people."""

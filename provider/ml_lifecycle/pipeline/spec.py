@@ -27,10 +27,12 @@ from ml_lifecycle.core.approval import POLICY, same_name
 from ml_lifecycle.core.contracts import (
     NAME,
     ApprovalTerms,
+    DriftPolicy,
     DropRule,
     GateRule,
     HoldoutSpec,
     MeasurementSpec,
+    Rate,
     Scalar,
     Source,
 )
@@ -45,6 +47,7 @@ PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
 _DURATION = re.compile(r"([0-9]{1,6})(w|d|h|m|s)")
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%")
+_RATE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?) +per +(day|week|month|quarter|year)")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _PLACEHOLDER = re.compile(r"\{\{ *partition *\}\}")
 _CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -87,6 +90,16 @@ def parse_share(value: Any) -> Any:
     if found is None:
         raise ValueError(f"{value!r} is not a share; write it as a percentage such as 20%, or as a number such as 0.2")
     return float(found[1]) / 100
+
+
+def parse_rate(value: Any) -> Any:
+    """``1 per quarter`` as a rate."""
+    if isinstance(value, Rate):
+        return value
+    found = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or not float(found[1]):
+        raise ValueError(f"{value!r} is not a rate; write it as 1 per quarter, with day, week, month, quarter or year")
+    return Rate(count=float(found[1]), per=found[2])
 
 
 def parse_day(value: Any) -> Any:
@@ -218,6 +231,13 @@ def check_span(span: timedelta) -> timedelta:
     return span
 
 
+def check_windows(windows: tuple[int, ...]) -> tuple[int, ...]:
+    """Window lengths, each once, the shortest first."""
+    if list(windows) != sorted(set(windows)):
+        raise ValueError("windows grow, each named once; write them such as [1, 7, 28]")
+    return windows
+
+
 def _check_scalar(value: Any) -> Any:
     if isinstance(value, Ambiguous):
         raise ValueError(f"{str(value)!r} is text for some readers of YAML and not for others; {_meant_by(value)}")  # noqa: TRY004  # pydantic takes ValueError
@@ -244,6 +264,7 @@ Day = Annotated[date, BeforeValidator(parse_day), WithJsonSchema({"type": "strin
 Schedule = Annotated[str, AfterValidator(check_schedule)]
 MetricName = Annotated[str, AfterValidator(check_metric)]
 AnyScalar = Annotated[Scalar, BeforeValidator(_check_scalar)]
+_RATE_SCHEMA = {"type": "string", "pattern": r"^\d{1,3}(\.\d{1,3})? +per +(day|week|month|quarter|year)$"}
 _SHARE_SCHEMA = {
     "anyOf": [{"type": "string", "pattern": r"^\d{1,3}(\.\d+)? ?%$"}, {"type": "number", "exclusiveMinimum": 0}]
 }
@@ -566,12 +587,27 @@ class ScoringSection(Section):
 class DriftSection(Section):
     """When data counts as drifted."""
 
-    threshold: float = Field(default=0.1, gt=0, le=1)
-    """Distance above which a column has drifted."""
-    share: Annotated[float, BeforeValidator(parse_share), WithJsonSchema(_SHARE_SCHEMA)] = Field(
-        default=0.3, gt=0, le=1
+    false_alarms: Annotated[Rate, BeforeValidator(parse_rate), WithJsonSchema(_RATE_SCHEMA)] = Rate()
+    """How many alarms without any drift are bearable, over all columns and looks together, such as 1 per quarter."""
+    min_effect: Annotated[float, BeforeValidator(parse_share), WithJsonSchema(_SHARE_SCHEMA)] = Field(
+        default=0.03, ge=0, lt=1
     )
-    """Share of drifted columns at which the data has drifted, such as 30%."""
+    """Share of rows that has to lie elsewhere before a difference matters, such as 3%."""
+    block: Text | None = None
+    """Rows that share this are not independent of each other: a column, or hour, day, week or month of data.time; left
+    out: day where data.time is declared; none where rows stand for themselves."""
+    windows: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1000)], ...],
+        Field(strict=False, min_length=1, max_length=5),
+        AfterValidator(check_windows),
+    ] = (1,)
+    """How many partitions are looked at as one, such as [1, 7, 28]: longer windows find smaller shifts, later."""
+    columns: Texts = ()
+    """Which of the model's inputs; left out: all."""
+    ignore: Texts = ()
+    """Which ones not."""
+    categorical: Texts = ()
+    """Numbers that are names, such as a shop's number."""
 
 
 class PerformanceSection(Section):
@@ -593,7 +629,14 @@ class RetrainSection(Section):
     cooldown: Duration = timedelta(days=7)
     """Least time between two requests."""
     stop_after: int = Field(default=3, ge=1)
-    """Requests in a row without a new champion, after which only an alert follows."""
+    """Requests in a row that did not help, after which only an alert follows."""
+    budget: Annotated[Rate, BeforeValidator(parse_rate), WithJsonSchema(_RATE_SCHEMA)] | None = None
+    """How many requests at most, such as 4 per quarter; left out: as many as the cooldown allows."""
+    new_rows: int = Field(default=1, ge=0)
+    """Least number of labelled rows that no training has seen yet."""
+
+
+Response = Literal["retrain", "rollback", "alert", "nothing"]
 
 
 class MonitoringSection(Section):
@@ -605,16 +648,36 @@ class MonitoringSection(Section):
     """First interval that is watched."""
     end: Day | None = None
     """Last day whose interval is watched."""
-    reference: Literal["training"] = "training"
-    """What the current data is compared with: the champion's training data."""
+    reference: Literal["training", "previous", "same_weekday", "same_month"] = "training"
+    """What the current data is compared with: the champion's training data, the partitions before the window, the same
+    weekdays of the weeks before, or the same partitions of the year before."""
+    reference_size: int = Field(default=28, ge=1, le=1000)
+    """How many partitions previous and same_weekday go back for."""
     drift: DriftSection = Field(default_factory=DriftSection)
     """When data counts as drifted."""
     performance: PerformanceSection | None = None
     """What predictions must be worth; left out: not measured."""
-    on_drift: Literal["retrain", "alert", "nothing"] = "retrain"
-    """What follows drift or lost performance."""
+    quality: bool = False
+    """Whether each partition is held to validation.suite before it is compared."""
+    on_drift: Response = "retrain"
+    """What follows drift."""
+    on_performance: Response | None = None
+    """What follows lost performance; left out: what follows drift."""
+    on_quality: Literal["alert", "nothing"] = "alert"
+    """What follows data that fails the suite: no model is trained on it either way."""
+    runbook: Text | None = Field(default=None, examples=["https://wiki.example.com/flight-delays"])
+    """Where people read what to do; each alert names it."""
     retrain: RetrainSection = Field(default_factory=RetrainSection)
     """Limits of automatic retraining."""
+
+    def policy(self, *, time: str | None) -> DriftPolicy:
+        """When data counts as drifted.
+
+        :param time: ``data.time``: rows of one day are taken as alike where the file does not say otherwise.
+        """
+        said = self.drift.model_dump(include=self.drift.model_fields_set)
+        default = {"block": "day"} if time is not None and self.drift.block is None else {}
+        return DriftPolicy(**{**said, **default}, reference=self.reference, reference_size=self.reference_size)
 
 
 class DrillSection(Section):

@@ -23,6 +23,7 @@ Job = TypeVar("Job", bound=Contract)
 Result = TypeVar("Result", bound=Contract)
 
 EXTRAS = {
+    "duckdb": "duckdb",
     "numpy": "pandas",
     "pandas": "pandas",
     "pyarrow": "pandas",

@@ -1,0 +1,244 @@
+"""What is kept of a table so that it can be compared: counts per column, which add up over files and days.
+
+How a column's values are cut into bins is decided once, on the reference (:class:`Frame`). Whatever is counted in the
+same frame can be merged and compared without an error of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from ml_lifecycle.core.contracts import Contract, digest_of
+from ml_lifecycle.core.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Counts = NDArray[np.int64]
+
+Kind = Literal["number", "category", "identifier", "time"]
+"""Of an identifier (a text that names single rows) and of a time (which only ever moves on) missing values are counted,
+and nothing else."""
+
+
+class ColumnFrame(Contract):
+    """How one column's values are cut into bins.
+
+    A number ``x`` falls into bin ``floor(steps * t)``, with ``t = asinh((x - center) / scale)`` where ``curved``, else
+    ``t = (x - center) / scale``: fine steps where the rows are, and wide ones far out, however far that is. Beyond
+    ``first`` and ``last`` it falls into these. Of categories, bin ``i`` is the ``i``-th one, and the last bin, which
+    comes after all of them, holds every other value.
+    """
+
+    name: str
+    kind: Kind
+    curved: bool = True
+    center: float = 0.0
+    scale: float = 1.0
+    steps: float = 1.0
+    first: int = 0
+    last: int = 0
+    categories: tuple[str, ...] = ()
+    """Most frequent first."""
+    complete: bool = True
+    """Whether the reference holds no other category."""
+    cells: tuple[int, ...] = ()
+    """Tests count in few wide cells: the last bin of each, counted from 0, ascending; the last one is the last bin."""
+
+    @property
+    def bins(self) -> int:
+        """How many bins there are, 1 for columns of which only missing values are counted."""
+        if self.kind == "number":
+            return self.last - self.first + 1
+        return len(self.categories) + 1 if self.kind == "category" else 1
+
+    def edge(self, place: int) -> float:
+        """Where bin ``place``, counted from 0, begins, in the column's own unit; numbers only."""
+        t = (self.first + place) / self.steps
+        return self.center + self.scale * (math.sinh(t) if self.curved else t)
+
+
+class Frame(Contract):
+    """How a table's columns are cut into bins."""
+
+    columns: tuple[ColumnFrame, ...]
+
+    @property
+    def digest(self) -> str:
+        """Names the frame: only profiles of one frame are compared."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+@dataclass(frozen=True)
+class ColumnProfile:
+    """One column's counts."""
+
+    frame: ColumnFrame
+    counts: Counts
+    """Rows per bin, ``(frame.bins,)``; rows without a value are in no bin."""
+    blocks: Counts
+    """Rows per block, cell and, in the last place, without a value: ``(blocks, len(frame.cells) + 1)``."""
+    mean: float | None = None
+    """Of the finite values; numbers only."""
+    deviation: float | None = None
+    """Standard deviation of the finite values (over n)."""
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def present(self) -> int:
+        """Rows with a value."""
+        return int(self.counts.sum())
+
+    @property
+    def missing(self) -> int:
+        """Rows without a value; NaN is none."""
+        return int(self.blocks[:, -1].sum())
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A table's counts."""
+
+    rows: int
+    blocks: tuple[str, ...]
+    """Names of the blocks that rows fall into, ascending, such as ``2013-01-31``; one called ``""`` where rows stand
+    for themselves."""
+    columns: Mapping[str, ColumnProfile] = field(default_factory=dict)
+    by: str | None = None
+    """What made the blocks: a column's name, or hour, day, week or month; ``None`` where rows stand for themselves."""
+
+    @property
+    def frame(self) -> Frame:
+        """How the columns were cut."""
+        return Frame(columns=tuple(column.frame for column in self.columns.values()))
+
+
+LAYOUT: Final = 1
+"""Part of every stored profile: a change of what it holds is not read as if nothing had changed."""
+_COUNTS: Final = "counts.npz"
+_FACTS: Final = "profile.json"
+
+
+def merge(profiles: Sequence[Profile]) -> Profile:
+    """The profile of all the rows together; blocks of one name become one.
+
+    :raises DataError: they were not counted in one frame or by the same blocks, or there is none.
+    """
+    if not profiles:
+        raise DataError("there is no profile to merge", way_out="hand in at least one")
+    first = profiles[0]
+    if any(one.frame != first.frame or one.by != first.by for one in profiles):
+        raise DataError(
+            "the profiles were not counted in one frame", way_out="count them in the frame of one reference"
+        )
+    if len(profiles) == 1:
+        return first
+    names = tuple(sorted({name for one in profiles for name in one.blocks}))
+    columns = {name: _merged([one.columns[name] for one in profiles], profiles, names) for name in first.columns}
+    return Profile(rows=sum(one.rows for one in profiles), blocks=names, columns=columns, by=first.by)
+
+
+def _merged(columns: Sequence[ColumnProfile], profiles: Sequence[Profile], names: tuple[str, ...]) -> ColumnProfile:
+    import numpy as np
+
+    places = {name: place for place, name in enumerate(names)}
+    blocks = np.zeros((len(names), columns[0].blocks.shape[1]), dtype=np.int64)
+    for column, profile in zip(columns, profiles, strict=True):
+        np.add.at(blocks, [places[name] for name in profile.blocks], column.blocks)
+    known = [one for one in columns if one.mean is not None and one.deviation is not None]
+    mean, deviation = _pooled(known)
+    return ColumnProfile(
+        frame=columns[0].frame,
+        counts=np.sum([one.counts for one in columns], axis=0),
+        blocks=blocks,
+        mean=mean,
+        deviation=deviation,
+        low=min((one.low for one in known if one.low is not None), default=None),
+        high=max((one.high for one in known if one.high is not None), default=None),
+    )
+
+
+def _pooled(columns: Sequence[ColumnProfile]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation of all rows, from those of the parts (Chan, Golub and LeVeque 1979)."""
+    rows, mean, squares = 0, 0.0, 0.0
+    for one in columns:
+        if one.mean is None or one.deviation is None or not one.present:
+            continue
+        total, step = rows + one.present, one.mean - mean
+        mean += step * one.present / total
+        squares += one.deviation**2 * one.present + step**2 * rows * one.present / total
+        rows = total
+    return (mean, math.sqrt(max(squares, 0.0) / rows)) if rows else (None, None)
+
+
+def save(profile: Profile, folder: Path) -> None:
+    """Write a profile into an empty folder: the same profile always gives the same bytes."""
+    import numpy as np
+
+    facts = {
+        "layout": LAYOUT,
+        "rows": profile.rows,
+        "blocks": list(profile.blocks),
+        "by": profile.by,
+        "columns": [
+            {
+                "frame": one.frame.to_xcom(),
+                "mean": one.mean,
+                "deviation": one.deviation,
+                "low": one.low,
+                "high": one.high,
+            }
+            for one in profile.columns.values()
+        ],
+    }
+    (folder / _FACTS).write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    arrays: dict[str, Counts] = {}
+    for place, one in enumerate(profile.columns.values()):
+        arrays[f"counts_{place}"], arrays[f"blocks_{place}"] = one.counts, one.blocks
+    # The member's time is fixed by numpy, so that equal counts are equal bytes.
+    np.savez_compressed(folder / _COUNTS, **arrays)  # type: ignore[arg-type]  # its stub takes the switch only
+
+
+def load(folder: Path) -> Profile:
+    """Read what :func:`save` wrote.
+
+    :raises DataError: it is of another layout, or cannot be read.
+    """
+    import numpy as np
+
+    try:
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        if facts["layout"] != LAYOUT:
+            raise DataError(
+                f"the profile has layout {facts['layout']!r}, and this release reads {LAYOUT}",
+                where=str(folder),
+                way_out="remove it, and it is counted again",
+            )
+        with np.load(folder / _COUNTS, allow_pickle=False) as arrays:
+            columns = {
+                one["frame"]["name"]: ColumnProfile(
+                    frame=ColumnFrame.model_validate(one["frame"]),
+                    counts=arrays[f"counts_{place}"],
+                    blocks=arrays[f"blocks_{place}"],
+                    mean=one["mean"],
+                    deviation=one["deviation"],
+                    low=one["low"],
+                    high=one["high"],
+                )
+                for place, one in enumerate(facts["columns"])
+            }
+        return Profile(rows=facts["rows"], blocks=tuple(facts["blocks"]), columns=columns, by=facts["by"])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"the profile cannot be read ({type(error).__name__})",
+            where=str(folder),
+            way_out="remove it, and it is counted again",
+        ) from error
