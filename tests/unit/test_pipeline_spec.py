@@ -8,18 +8,22 @@ from typing import Any
 
 import pytest
 
+from ml_lifecycle.core.contracts import Rate
 from ml_lifecycle.pipeline.schema import field_docs, json_schema, markdown, sections
 from ml_lifecycle.pipeline.spec import (
     Ambiguous,
     DataSection,
+    DriftSection,
     HoldoutSection,
     Hyperparameter,
+    MonitoringSection,
     Pipeline,
     check_path,
     check_schedule,
     check_template,
     parse_day,
     parse_duration,
+    parse_rate,
     parse_share,
 )
 
@@ -162,3 +166,16 @@ def test_the_reference_page_is_up_to_date() -> None:
 
 def test_a_pipelines_defaults_are_made_anew_for_each() -> None:
     assert Pipeline.model_fields["deployment"].get_default() == {"backend": "alias"}
+
+
+def test_rows_of_one_day_are_taken_as_alike_where_the_data_has_a_time_and_nothing_else_is_said() -> None:
+    by_default, said = MonitoringSection(), MonitoringSection(drift=DriftSection(block="week"))
+
+    assert by_default.policy(time="departure").block == "day"
+    assert by_default.policy(time=None).block is None
+    assert said.policy(time="departure").block == "week"
+
+
+def test_a_rate_is_read_as_people_write_it() -> None:
+    assert parse_rate("1 per quarter") == Rate(count=1, per="quarter")
+    assert str(parse_rate("0.5 per week")) == "0.5 per week"

@@ -672,7 +672,11 @@ class Rate(Contract):
     """How often something may happen, on average."""
 
     count: float = Field(default=1.0, gt=0, le=1000)
+    """Times."""
     per: Literal["day", "week", "month", "quarter", "year"] = "quarter"
+
+    def __str__(self) -> str:
+        return f"{self.count:g} per {self.per}"
 
 
 class DriftPolicy(Contract):

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from ml_lifecycle.core.deployment import DEFAULT_TARGET
 from ml_lifecycle.core.errors import LifecycleError, PipelineError, UnknownBackendError, did_you_mean
-from ml_lifecycle.pipeline.spec import Ambiguous, GateSection, Loc, Pipeline, Sections, disagreements
+from ml_lifecycle.pipeline.spec import Ambiguous, GateSection, Loc, Pipeline, Section, Sections, disagreements
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 20
@@ -553,7 +553,7 @@ def keys_of(model: type[BaseModel]) -> tuple[str, ...]:
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
     """The section that a field's type holds: itself, or in an optional, a list or a mapping."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next((model for model in map(model_in, get_args(annotation)) if model), None)
 

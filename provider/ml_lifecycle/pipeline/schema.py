@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ml_lifecycle.core.contracts import Rate
 from ml_lifecycle.pipeline.loader import model_in
 from ml_lifecycle.pipeline.spec import PRESETS, Pipeline, Section, parse_share
 
@@ -27,6 +28,7 @@ says everything that is wrong with a file at once, each with its line and column
 
 - **Durations** are a whole number and a unit: `90s`, `30m`, `72h`, `7d`, `2w`.
 - **Shares** are a percentage or a number: `20%` or `0.2`.
+- **Rates** are a number and a time: `1 per quarter`; the times are day, week, month, quarter and year.
 - **Schedules** are {presets}, or five cron fields such as `0 6 2 * *`.
 - **Words** mean what they look like: `true`, `false`, `null` and numbers; all else is text. Where other readers of YAML
   would see something else in a word (`no`, `1:30`, `010`), a value of any type needs quotes.
@@ -113,7 +115,7 @@ def _takes(info: FieldInfo) -> str:
 
 
 _BOUNDS = (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below"))
-_KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false", timedelta: "duration"}
+_KINDS = {Rate: "rate", str: "text", int: "whole number", float: "number", bool: "true or false", timedelta: "duration"}
 
 
 def _kind(annotation: Any) -> str:
@@ -132,7 +134,7 @@ def _kind(annotation: Any) -> str:
 
 
 def _plural(kind: str) -> str:
-    return {"text": "texts", "section": "sections"}.get(kind, kind)
+    return {"text": "texts", "section": "sections", "whole number": "whole numbers"}.get(kind, kind)
 
 
 def _default(info: FieldInfo) -> str:
@@ -141,7 +143,7 @@ def _default(info: FieldInfo) -> str:
     value = info.get_default(call_default_factory=True)
     if value is None or value in ("", (), {}):
         return "none"
-    if isinstance(value, BaseModel):
+    if isinstance(value, Section):
         return "its defaults"
     return f"`{_written(value)}`"
 

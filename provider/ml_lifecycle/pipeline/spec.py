@@ -974,9 +974,51 @@ def _schedule_disagreements(
 
 
 def _monitoring_disagreements(sections: Sections) -> Iterator[Disagreement]:
-    performance = sections.monitoring.performance if sections.monitoring else None
-    if performance is None:
+    monitoring = sections.monitoring
+    if monitoring is None:
         return
+    yield from _drift_disagreements(monitoring, sections.data)
+    yield from _quality_disagreements(monitoring, sections)
+    if monitoring.performance is not None:
+        yield from _performance_disagreements(monitoring.performance, sections)
+    elif monitoring.on_performance is not None:
+        yield Disagreement(
+            ("monitoring", "on_performance"), "means nothing without performance", "add performance, or remove it"
+        )
+
+
+def _drift_disagreements(monitoring: MonitoringSection, data: DataSection | None) -> Iterator[Disagreement]:
+    drift, loc = monitoring.drift, ("monitoring", "drift")
+    both = sorted({*drift.columns} & {*drift.ignore})
+    if both:
+        yield Disagreement((*loc, "ignore"), f"{both[0]!r} is one of columns, too", "name it in one of them")
+    if data and data.time is None and drift.block in PERIODS:
+        yield Disagreement(
+            (*loc, "block"),
+            f"is a {drift.block} of the time column, but there is none",
+            "name data.time, or a column",
+            against=("data",),
+        )
+    if data and data.partitions == "monthly" and monitoring.reference == "same_weekday":
+        yield Disagreement(
+            ("monitoring", "reference"),
+            "a month has no weekday",
+            "write same_month, previous or training",
+            against=("data", "partitions"),
+        )
+
+
+def _quality_disagreements(monitoring: MonitoringSection, sections: Sections) -> Iterator[Disagreement]:
+    if monitoring.quality and sections.validation is None:
+        yield Disagreement(
+            ("monitoring", "quality"),
+            "there is no suite to hold the data to",
+            "add validation.suite, or remove it",
+            against=("validation",),
+        )
+
+
+def _performance_disagreements(performance: PerformanceSection, sections: Sections) -> Iterator[Disagreement]:
     loc = ("monitoring", "performance")
     if performance.at_least is None and performance.at_most is None:
         yield Disagreement(loc, "says nothing to compare with", "write at_least or at_most")
