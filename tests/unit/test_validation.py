@@ -11,12 +11,12 @@ import pytest
 
 from ml_lifecycle.backends.files import read_parquet
 from ml_lifecycle.backends.validation.great_expectations import GreatExpectationsValidator
-from ml_lifecycle.core.contracts import Columns, DatasetRef, ExpectationResult, Source, Verdict
+from ml_lifecycle.core.contracts import Columns, DatasetRef, ExpectationResult, RunRequest, Source, Verdict
 from ml_lifecycle.core.errors import DataRejectedError, DigestMismatchError, LifecycleError, NoRowsError, SuiteError
 from ml_lifecycle.core.validation import OnFailure, blocks, judge, reason_to_block, unmet
 from ml_lifecycle.stages.data import SnapshotJob, snapshot
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.validation import ValidationJob, check_table, read_suite, validate
+from ml_lifecycle.stages.validation import QualityJob, ValidationJob, check_quality, check_table, read_suite, validate
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -404,3 +404,47 @@ def test_the_flights_suite_can_run_and_means_something() -> None:
     severities = [entry["severity"] for entry in content["expectations"]]
     assert len(severities) >= 14
     assert set(severities) == {"critical", "warning", "info"}
+
+
+# --- One partition, before its labels are in -------------------------------------------------------------------------
+
+
+def test_a_partition_is_held_to_what_the_suite_says_of_columns_that_are_there(tools_here: Tools, project: Path) -> None:
+    entries = [
+        {"type": "expect_table_columns_to_match_set", "kwargs": {"column_set": ["key", "x", "y"]}},
+        {"type": "expect_column_values_to_be_between", "kwargs": {"column": "x", "min_value": 0, "max_value": 10}},
+        {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "y"}},
+    ]
+    (project / "whole.json").write_text(json.dumps({"name": "whole", "expectations": entries}))
+    root = tools_here.data.root  # type: ignore[attr-defined]  # a local store
+    root.mkdir(exist_ok=True)
+    pd.DataFrame({"key": [1, 2, 3], "x": [1.0, 2.0, 99.0]}).to_parquet(root / "2024-05.parquet")
+    job = QualityJob(
+        request=RunRequest(model="flights", stream="monitor", partition="2024-05", partitions=("2024-05",)),
+        source=Source(uri="{{ partition }}.parquet"),
+        columns=Columns(key="key", target="y"),
+        suite="whole.json",
+    )
+
+    report = check_quality(job, tools_here)
+
+    assert (report.verdict, report.expectations) == (Verdict.FAIL, 1)
+    assert [(one.column, one.unexpected_rows) for one in report.unmet] == [("x", 1)]
+    assert report.dataset.partitions == ("2024-05",)
+
+
+def test_a_suite_about_labels_and_whole_tables_says_nothing_of_a_partition(tools_here: Tools, project: Path) -> None:
+    entries = [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "y"}}]
+    (project / "labels.json").write_text(json.dumps({"name": "labels", "expectations": entries}))
+    root = tools_here.data.root  # type: ignore[attr-defined]  # a local store
+    root.mkdir(exist_ok=True)
+    pd.DataFrame({"key": [1, 2, 3]}).to_parquet(root / "2024-05.parquet")
+    job = QualityJob(
+        request=RunRequest(model="flights", stream="monitor", partition="2024-05", partitions=("2024-05",)),
+        source=Source(uri="{{ partition }}.parquet"),
+        columns=Columns(key="key", target="y"),
+        suite="labels.json",
+    )
+
+    with pytest.raises(SuiteError, match="nothing of a single partition"):
+        check_quality(job, tools_here)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ml_lifecycle.core.contracts import Stream
 from ml_lifecycle.core.errors import DataRejectedError
 from ml_lifecycle.hooks.tasks import Handed
 from ml_lifecycle.links import ReportLink
@@ -49,5 +50,52 @@ class ValidateDatasetOperator(LifecycleOperator):
         except DataRejectedError as error:
             self.report_uri = error.report_uri
             raise
+        self.report_uri = report.report_uri
+        return report.to_xcom()
+
+
+class CheckQualityOperator(LifecycleOperator):
+    """Hold a partition to what training data is held to, before its labels are in; returns a ``ValidationReport``.
+
+    What the suite says of the labels and of the table as a whole is left out. It never blocks: what follows is for
+    :class:`~ml_lifecycle.operators.monitoring.RespondToMonitoringOperator` to say.
+
+    :param source: The rows, ``{"uri": "flights/{{ partition }}.parquet"}``.
+    :param columns: ``{"key": ..., "time": ..., "target": ...}``.
+    :param suite: Great Expectations suite, a JSON file below the project folder.
+    :param related: Tables that the features need beside the rows, by name.
+    """
+
+    stream: Stream = "monitor"
+    operator_extra_links = (ReportLink(),)
+
+    def __init__(
+        self,
+        *,
+        source: Mapping[str, Any],
+        columns: Mapping[str, Any],
+        suite: str,
+        related: Mapping[str, Mapping[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+        self.columns = columns
+        self.suite = suite
+        self.related = related
+
+    def work(self, context: Context, tools: Tools) -> dict[str, Any]:
+        """The report, as plain JSON."""
+        from ml_lifecycle.stages import validation
+
+        job = self.job(
+            validation.QualityJob,
+            request=self.resolved(context, tools),
+            source=self.source,
+            related=self.related or {},
+            columns=self.columns,
+            suite=self.suite,
+        )
+        report = self.conclude(validation.check_quality, job, tools)
         self.report_uri = report.report_uri
         return report.to_xcom()

@@ -9,12 +9,24 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from ml_lifecycle.backends.files import inside, read_parquet
 from ml_lifecycle.backends.validation.base import ValidationResult, Validator
-from ml_lifecycle.core.contracts import Contract, DatasetRef, ExpectationResult, ValidationReport, Verdict, digest_of
+from ml_lifecycle.core.contracts import (
+    Columns,
+    Contract,
+    DatasetRef,
+    ExpectationResult,
+    RunRequest,
+    Source,
+    ValidationReport,
+    Verdict,
+    digest_of,
+)
 from ml_lifecycle.core.errors import DataRejectedError, NoRowsError, SuiteError
 from ml_lifecycle.core.validation import blocks, in_words, judge, reason_to_block, unmet
-from ml_lifecycle.stages.data import dataset_ref, publish_dataset
+from ml_lifecycle.stages.data import SnapshotJob, dataset_ref, publish_dataset, snapshot
 from ml_lifecycle.stages.runner import Tools
 
 if TYPE_CHECKING:
@@ -29,6 +41,20 @@ class ValidationJob(Contract):
     suite: str
     """File below the project folder, such as ``include/flight_delays/expectations.json``."""
     on_failure: Literal["block", "quarantine", "warn"] = "block"
+    leave_out: tuple[str, ...] | None = None
+    """Of one partition that has no labels yet, the labels' columns: what the suite says of them, and of the table as a
+    whole, is left out. ``None``: everything is checked."""
+
+
+class QualityJob(Contract):
+    """Which partition is held to the suite before its model's champion is watched on it."""
+
+    request: RunRequest
+    source: Source
+    related: dict[str, Source] = Field(default_factory=dict)
+    columns: Columns
+    suite: str
+    """File below the project folder."""
 
 
 def validate(job: ValidationJob, tools: Tools) -> ValidationReport:
@@ -38,7 +64,7 @@ def validate(job: ValidationJob, tools: Tools) -> ValidationReport:
     :raises DataRejectedError: the data failed, or could not be checked, and the job says that this blocks; the
         report is published by then.
     """
-    suite = read_suite(tools.project, job.suite)
+    suite = _applicable(read_suite(tools.project, job.suite), job)
     with tools.data.folder(job.dataset.uri, job.dataset.fingerprint) as folder:
         table = read_parquet(folder / "data.parquet")
     validator = default_validator()
@@ -67,6 +93,49 @@ def validate(job: ValidationJob, tools: Tools) -> ValidationReport:
         quarantined_for=unmet(findings.first.results) if findings.set_aside else (),
         report_uri=report_uri,
     )
+
+
+def check_quality(job: QualityJob, tools: Tools) -> ValidationReport:
+    """Hold a partition, as it is scored, to what its model's training data is held to; it never blocks.
+
+    :raises SuiteError: the suite cannot be read or run, or says nothing of a single partition.
+    """
+    from ml_lifecycle.stages.champion import champion_info
+
+    dataset = snapshot(SnapshotJob.unlabelled(job.request, job.source, job.related, job.columns), tools)
+    champion = champion_info(job.request.model, tools)
+    later = champion.dataset.label_columns if champion is not None else ()
+    labels = {*later, *([job.columns.target] if job.columns.target else [])}
+    checked = ValidationJob(
+        model=job.request.model,
+        dataset=dataset,
+        suite=job.suite,
+        on_failure="warn",
+        leave_out=tuple(sorted(labels)),
+    )
+    return validate(checked, tools)
+
+
+def _applicable(suite: dict[str, Any], job: ValidationJob) -> dict[str, Any]:
+    """The suite, of a partition without labels only what it says of the columns that are there by then."""
+    entries = suite.get("expectations")
+    if job.leave_out is None or not isinstance(entries, list):
+        return suite
+    kept = [entry for entry in entries if not _is_left_out(entry, job.leave_out)]
+    if not kept:
+        raise SuiteError(
+            "it says nothing of a single partition", where=job.suite, way_out="add an expectation about a column"
+        )
+    return {**suite, "expectations": kept}
+
+
+def _is_left_out(entry: Any, columns: tuple[str, ...]) -> bool:
+    if not isinstance(entry, Mapping):
+        return False
+    named = entry.get("kwargs") or {}
+    about = [value for key, value in named.items() if key.startswith("column")] if isinstance(named, Mapping) else []
+    flat = {name for value in about for name in (value if isinstance(value, list) else [value])}
+    return str(entry.get("type", "")).startswith("expect_table_") or bool(flat & set(columns))
 
 
 @dataclass(frozen=True)
