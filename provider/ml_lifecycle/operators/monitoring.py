@@ -108,10 +108,10 @@ class MonitorPerformanceOperator(LifecycleOperator):
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:
         """The performance report, as plain JSON."""
-        from ml_lifecycle.stages import monitoring
+        from ml_lifecycle.stages import performance
 
         job = self.job(
-            monitoring.PerformanceJob,
+            performance.PerformanceJob,
             request=self.resolved(context, tools),
             scored=self.scored,
             labels=self.labels,
@@ -122,7 +122,7 @@ class MonitorPerformanceOperator(LifecycleOperator):
             at_most=self.at_most,
             min_rows=self.min_rows,
         )
-        return self.conclude(monitoring.measure_performance, job, tools).to_xcom()
+        return self.conclude(performance.measure_performance, job, tools).to_xcom()
 
 
 class RespondToMonitoringOperator(LifecycleOperator):
