@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from calendar import monthrange
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Literal
+from datetime import MINYEAR, datetime, timedelta, timezone
+from typing import Final, Literal
 
 from ml_lifecycle.core.contracts import ColumnDrift, DriftReport, Metric, PerformanceReport, Verdict
+from ml_lifecycle.core.data import Every, partition_name, start_of, window_of
+from ml_lifecycle.core.errors import RequestError
 
 Action = Literal["retrain", "alert", "nothing"]
 
@@ -126,3 +129,64 @@ def _span(length: timedelta) -> str:
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.0f} s"
+
+
+# --- What is compared with what --------------------------------------------------------------------------------------
+
+
+_A_WEEK: Final = {"hourly": 168, "daily": 7}
+"""How many partitions it has."""
+
+
+def reference_partitions(
+    partition: str,
+    every: Every,
+    reference: Literal["training", "previous", "same_weekday", "same_month"],
+    size: int,
+    window: int,
+) -> tuple[str, ...]:
+    """What the ``window`` partitions that end with ``partition`` are compared with, oldest first.
+
+    None of them lies in the window itself. ``same_weekday`` goes back for whole weeks, one at least, and keeps the
+    hour of hourly partitions; ``same_month`` takes all partitions of the same calendar months of the year before.
+
+    :param size: How many partitions ``previous`` and ``same_weekday`` go back for.
+    :return: Empty for ``training``, which is no partition.
+    :raises RequestError: the name is malformed, monthly partitions are asked for their weekday, or one would lie
+        before the calendar begins.
+    """
+    if reference == "training":
+        return ()
+    if reference == "previous":
+        return window_of(partition, every, window + size)[:size]
+    if reference == "same_weekday":
+        return _same_weekday(partition, every, size, window)
+    held = window_of(partition, every, window)
+    months = dict.fromkeys((start_of(name, every).year - 1, start_of(name, every).month) for name in held)
+    found = [name for year, month in months for name in _of_month(year, month, every, partition)]
+    return tuple(name for name in found if name not in held)
+
+
+def _same_weekday(partition: str, every: Every, size: int, window: int) -> tuple[str, ...]:
+    if every == "monthly":
+        raise RequestError(
+            "a month has no weekday", where=partition, way_out="compare with previous or same_month partitions"
+        )
+    week = _A_WEEK[every]
+    weeks = max(size // week, 1)
+    # The newest first, so that a place says how far back it lies.
+    back = window_of(partition, every, window + weeks * week)[::-1]
+    places = {place + number * week for place in range(window) for number in range(1, weeks + 1)}
+    return tuple(back[place] for place in sorted(places, reverse=True) if place >= window)
+
+
+def _of_month(year: int, month: int, every: Every, partition: str) -> tuple[str, ...]:
+    """All partitions of a calendar month."""
+    if year < MINYEAR:
+        raise RequestError("the year before leaves the calendar", where=partition, way_out="compare with training data")
+    first = datetime(year, month, 1, tzinfo=timezone.utc)
+    if every == "monthly":
+        return (partition_name(first, every),)
+    days = monthrange(year, month)[1]
+    step, count = (timedelta(days=1), days) if every == "daily" else (timedelta(hours=1), 24 * days)
+    return tuple(partition_name(first + number * step, every) for number in range(count))
