@@ -11,6 +11,7 @@ from ml_lifecycle.backends.evaluation.rows import BASELINE, CANDIDATE, CHAMPION
 from ml_lifecycle.backends.reports import words
 from ml_lifecycle.backends.reports.graphics import Bar, Scale, against_limit, beside
 from ml_lifecycle.backends.reports.plots import Plot
+from ml_lifecycle.backends.reports.rendering import template
 from ml_lifecycle.backends.reports.tables import Confusion, SliceLine, SliceTable
 from ml_lifecycle.core.approval import is_web_page
 from ml_lifecycle.core.contracts import (
@@ -29,7 +30,6 @@ from ml_lifecycle.core.contracts import (
 from ml_lifecycle.core.evaluation import in_gates_order, rows_that_judge
 
 if TYPE_CHECKING:
-    from jinja2 import Template
     from markupsafe import Markup
 
 SHOWN_CHECKS: Final = 40
@@ -94,14 +94,7 @@ def render_page(
         "policy_digest": decision.policy_digest,
         "holdout_fingerprint": evaluation.holdout.fingerprint if evaluation.holdout is not None else "",
     }
-    return _template().render(page=page, words=words)
-
-
-def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("ml_lifecycle.backends.reports")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("evaluation.html")
+    return template("evaluation.html").render(page=page, words=words)
 
 
 def _sections(evaluation: Evaluation, slices: Sequence[SliceTable]) -> Iterator[tuple[str, str]]:
