@@ -103,6 +103,10 @@ class RunRequest(Evidence):
     """Only those that this run overrides."""
     version: int | None = None
     """The model version that a release or a rollback is about, where the request names one."""
+    epoch: int | None = Field(default=None, ge=1)
+    """The epoch whose champion is to be rolled back, where monitoring asks for it: no other one is."""
+    excluded: tuple[str, ...] = ()
+    """Partitions that were left out of the window, because their data was refused; oldest first."""
 
 
 # --- Data ------------------------------------------------------------------------------------------------------------
@@ -186,6 +190,15 @@ class ValidationReport(Evidence):
 
 
 # --- Models ----------------------------------------------------------------------------------------------------------
+
+
+class DataRejection(Evidence):
+    """Data that was held to its suite and may not be used."""
+
+    model: str
+    dataset: DatasetRef
+    reason: str
+    report_uri: str = ""
 
 
 class HoldoutSpec(Contract):
@@ -841,5 +854,21 @@ class MonitoringResponse(Evidence):
     """Retrainings asked for since it was last found well."""
     held_back: str = ""
     """Why a retraining that was called for was not asked for."""
+    version: int | None = None
+    """The champion that was looked at."""
+    epoch: int | None = None
+    """Its epoch in the ledger: only this one is rolled back."""
+    back_to: int | None = None
+    """The version that a rollback brings back, where one is asked for."""
+    excluded: tuple[str, ...] = ()
+    """Partitions that the retraining leaves out, because their data was refused; oldest first."""
+    new_rows: int | None = None
+    """Labelled rows that the retraining would be the first to see; ``None`` where nobody looked."""
+    finding: str = ""
+    """What is wrong, the same at each look while nothing changes; empty while all is well."""
+    told: bool = False
+    """Whether this look tells people: the finding is another one than before, or it is time to remind of it."""
+    told_at: datetime | None = None
+    """When people were last told of this finding."""
     report_uri: str = ""
     """The trend over time, for people."""

@@ -9,6 +9,8 @@ from airflow.sdk import Asset
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from ml_lifecycle.core.contracts import MonitoringResponse
+
 GROUP = "ml-lifecycle"
 
 
@@ -28,8 +30,34 @@ def scored_asset(model: str) -> Asset:
 
 
 def retrain_asset(model: str) -> Asset:
-    """Monitoring asks for a training: ``{model, observed, reason}``; ``observed`` is the partition it looked at."""
+    """Monitoring asks for a training: ``{model, observed, reason, excluded}``.
+
+    ``observed`` is the partition it looked at, ``excluded`` are those whose data was refused.
+    """
     return _asset(model, "retrain")
+
+
+def rollback_wanted_asset(model: str) -> Asset:
+    """Monitoring asks for a rollback: ``{model, observed, reason, epoch, version}``.
+
+    ``epoch`` is the one whose champion is to go: no other one is rolled back. ``version`` is the one to go back to.
+    """
+    return _asset(model, "rollback_wanted")
+
+
+def announce_response(context: Context, response: MonitoringResponse) -> None:
+    """Ask for what monitoring's response calls for: a retraining, a rollback, or nothing."""
+    extra: dict[str, Any] = {
+        "model": response.model,
+        # Not as "partition": what is trained on is the newest data with labels, not the data that drifted.
+        "observed": response.partition,
+        "reason": response.reason,
+    }
+    if response.action == "retrain":
+        announce(context, retrain_asset(response.model), {**extra, "excluded": list(response.excluded)})
+    if response.action == "rollback":
+        wanted = {**extra, "epoch": response.epoch, "version": response.back_to}
+        announce(context, rollback_wanted_asset(response.model), wanted)
 
 
 def announce(context: Context, asset: Asset, extra: dict[str, Any]) -> None:
