@@ -833,6 +833,11 @@ class PerformanceReport(Evidence):
     """How long after the row's event its label came, where the labels say when: the median, in seconds."""
     estimate: PerformanceEstimate | None = None
     report_uri: str = ""
+    at_least: float | None = None
+    """The limit that the metric was held to, inclusive."""
+    at_most: float | None = None
+    labels_digest: str = ""
+    """Digest of the file that the labels were read from; empty while there is none."""
 
 
 class MonitoringResponse(Evidence):

@@ -3,37 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
+from ml_lifecycle.backends.callables import own_metrics
 from ml_lifecycle.backends.files import read_parquet
-from ml_lifecycle.core import monitoring as core
 from ml_lifecycle.core.contracts import (
     Columns,
     Contract,
     DropRule,
+    Evaluation,
+    GateCheck,
+    GateRule,
     MeasurementSpec,
     Metric,
+    PerformanceEstimate,
     PerformanceReport,
     RunRequest,
     Scalar,
+    ScoredPartition,
     Source,
     Verdict,
 )
 from ml_lifecycle.core.data import render
-from ml_lifecycle.core.errors import ColumnError, DataError, DigestMismatchError, RequestError
-from ml_lifecycle.stages.data import apply_drop_rules, join_labels, require_columns
+from ml_lifecycle.core.errors import (
+    ColumnError,
+    DataError,
+    DigestMismatchError,
+    LifecycleError,
+    PassingError,
+    RequestError,
+)
+from ml_lifecycle.core.evaluation import PERIODS, judge_limit
+from ml_lifecycle.stages.contenders import class_places, task_of
+from ml_lifecycle.stages.data import apply_drop_rules, require_columns
+from ml_lifecycle.stages.evaluation import read_predictions
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.scoring import probability_columns
+from ml_lifecycle.stages.scoring import PREDICTIONS, probability_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ml_lifecycle.backends.evaluation.rows import ScoredRows
+    from ml_lifecycle.backends.monitoring.labels import Joined
 
-_OF_NUMBERS = ("mae", "rmse", "mape", "wape", "r2")
+_OF_NUMBERS: Final = ("mae", "rmse", "mape", "wape", "r2")
 """Metrics that a target of numbers is measured by, whatever made the predictions."""
+_TWO: Final = 2
 
 
 class PerformanceJob(Contract):
@@ -59,50 +77,71 @@ class PerformanceJob(Contract):
     """How the metric is measured and bounded."""
 
 
+@dataclass(frozen=True)
+class _Published:
+    """The predictions of one partition, as scoring left them."""
+
+    scored: ScoredPartition
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """Predictions beside their labels, and what became of the others."""
+
+    rows: pd.DataFrame
+    joined: Joined
+    dropped: int
+    digest: str
+    """Of the file that the labels were read from."""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def unlabelled(self) -> int:
+        """Predictions without a label so far, those that labels contradict each other about among them."""
+        return self.joined.predictions - self.dropped - len(self.rows)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the predictions that have a label, of those that no rule drops."""
+        asked = self.joined.predictions - self.dropped
+        return len(self.rows) / asked if asked else 0.0
+
+
 def measure_performance(job: PerformanceJob, tools: Tools) -> PerformanceReport:
     """Join the published predictions with their labels and judge; inconclusive while labels are missing.
 
+    Whether there are labels or not, the performance is estimated from the predictions alone where that can be done.
+
     :raises DigestMismatchError: the predictions are not the bytes that scoring published.
     :raises UnknownMetricError: no metric of this model's task is called so.
+    :raises PassingError: the labels changed while they were read.
     """
-    from ml_lifecycle.backends.evaluation.metrics import measure
-
     if not job.request.partition:
         raise RequestError("no partition was asked for", where=job.request.model, way_out="name one, such as 2013-04")
-    scored = _scored(job, tools)
-    if isinstance(scored, str):
-        return _performance(job, None, detail=scored)
-    version, classes, predictions = scored
-    labelled = _labelled(job, predictions, tools)
+    _target(job)
+    published = _published(job, tools)
+    if isinstance(published, str):
+        return _report(job, None, detail=published)
+    report = _report(job, published.scored.version, rows=len(published.table))
+    report = report.model_copy(update={"estimate": _estimate(job, published, tools)})
+    labelled = _labelled(job, published.table, tools)
     if isinstance(labelled, str):
-        return _performance(job, version, detail=labelled)
-    value = measure(job.metric, _as_scored_rows(job, labelled, classes))
-    verdict = core.judge_performance(value, at_least=job.at_least, at_most=job.at_most)
-    detail = "" if value is not None else f"{job.metric} is undefined on these rows"
-    if len(labelled) < job.min_rows:
-        verdict, detail = Verdict.INCONCLUSIVE, f"only {len(labelled):,} rows have labels, {job.min_rows} are needed"
-    elif value is not None and verdict is Verdict.INCONCLUSIVE:
-        detail = "no limit was set"
-    metric = Metric(value=value, rows=len(labelled))
-    return _performance(job, version, verdict=verdict, metric=metric, rows=len(labelled), detail=detail)
+        return report.model_copy(update={"detail": labelled})
+    return report.model_copy(update=_measured(job, published, labelled, tools))
 
 
-def _performance(
-    job: PerformanceJob,
-    version: int | None,
-    *,
-    verdict: Verdict = Verdict.INCONCLUSIVE,
-    metric: Metric | None = None,
-    rows: int = 0,
-    detail: str = "",
-) -> PerformanceReport:
+def _report(job: PerformanceJob, version: int | None, *, rows: int = 0, detail: str = "") -> PerformanceReport:
+    """What is said before anything was measured."""
     return PerformanceReport(
         model=job.request.model,
         version=version,
         partition=job.request.partition,
-        verdict=verdict,
-        metrics={job.metric: metric or Metric(value=None, rows=rows)},
-        labelled_rows=rows,
+        verdict=Verdict.INCONCLUSIVE,
+        metrics={job.metric: Metric(value=None, rows=0)},
+        labelled_rows=0,
+        predictions=rows,
+        unlabelled_rows=rows,
         detail=detail,
     )
 
@@ -117,8 +156,11 @@ def _target(job: PerformanceJob) -> str:
     return job.columns.target
 
 
-def _scored(job: PerformanceJob, tools: Tools) -> tuple[int, Sequence[Scalar], pd.DataFrame] | str:
-    """The published predictions with the version that made them and its classes, or why there are none."""
+# --- Predictions and their labels ------------------------------------------------------------------------------------
+
+
+def _published(job: PerformanceJob, tools: Tools) -> _Published | str:
+    """The published predictions, or why there are none."""
     uri = render(job.scored.uri, job.request.partition)
     found = tools.data.published(uri)
     if found is None:
@@ -126,79 +168,188 @@ def _scored(job: PerformanceJob, tools: Tools) -> tuple[int, Sequence[Scalar], p
     known = [entry["content"] for entry in tools.ledger.results(tools.environment, job.request.model, "score", uri=uri)]
     if not known:
         return f"the ledger knows of no scoring that published {uri}"
-    content = known[-1]
-    if found not in {entry["fingerprint"] for entry in known}:
+    by_fingerprint = {content["fingerprint"]: content for content in known}
+    if found not in by_fingerprint:
         raise DigestMismatchError(
             "the published predictions",
-            expected=content["fingerprint"],
+            expected=known[-1]["fingerprint"],
             found=found,
             where=uri,
             way_out="they were changed after scoring; restore them, or remove the folder and score again",
         )
-    content = next(entry for entry in reversed(known) if entry["fingerprint"] == found)
+    scored = ScoredPartition.model_validate(by_fingerprint[found])
     with tools.data.folder(uri, found) as folder:
-        table = read_parquet(folder / "predictions.parquet")
-    classes = content.get("classes") or ()
-    names = [job.columns.key, "score", *probability_columns(classes)]
+        table = read_parquet(folder / PREDICTIONS)
+    names = [job.columns.key, "score", *probability_columns(scored.classes)]
     require_columns(table, names, where=uri, role="the predictions' column")
-    return int(content["version"]), classes, table[names]
+    time = [job.columns.time] if job.columns.time in table.columns else []
+    return _Published(scored, table[[*names, *time]])
 
 
-def _labelled(job: PerformanceJob, predictions: pd.DataFrame, tools: Tools) -> pd.DataFrame | str:
+def _labelled(job: PerformanceJob, predictions: pd.DataFrame, tools: Tools) -> _Labelled | str:
     """Predictions beside their labels, without the rows that the rules drop; or why there are none."""
+    from ml_lifecycle.backends.monitoring.labels import join_once
+
     uri, target = render(job.labels.uri, job.request.partition), _target(job)
     try:
-        labels = tools.data.read_table(uri)
-        require_columns(labels, [target], where=uri, role="the target")
-        joined = join_labels(predictions, labels, key=job.columns.key, where=uri)
-        if joined[target].isna().all():
-            return f"none of the {len(joined):,} predictions has a label in {uri}"
-        kept, _ = apply_drop_rules(joined, job.drop, where=uri)
+        before = tools.data.state(uri)
+        digest, labels = tools.data.file_digest(uri), tools.data.read_table(uri)
+        if tools.data.state(uri) != before:
+            raise PassingError("the labels changed while they were read", where=uri, way_out="try again")
+        joined = join_once(
+            predictions,
+            labels,
+            key=job.columns.key,
+            target=target,
+            decides=[rule.column for rule in job.drop],
+            also=_asked_for(job, predictions),
+            labelled_at=job.labelled_at,
+            where=uri,
+        )
+        kept, dropped = apply_drop_rules(joined.rows, job.drop, where=uri)
     except ColumnError as error:
         return f"the labels cannot be joined: {error}"
     except DataError as error:
         return f"the labels are not there yet: {error}"
-    labelled: pd.DataFrame = kept[kept[target].notna()]
-    if labelled.empty:
-        return f"none of the {len(predictions):,} predictions has a label in {uri}"
-    return labelled
+    rows = kept[kept[target].notna()].reset_index(drop=True)
+    found = _Labelled(rows, joined, sum(dropped.values()), digest, joined.passed_over)
+    if rows.empty:
+        return "; ".join((f"none of the {len(predictions):,} predictions has a label in {uri}", *found.notes))
+    return found
 
 
-def _as_scored_rows(job: PerformanceJob, labelled: pd.DataFrame, classes: Sequence[Scalar]) -> ScoredRows:
-    from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows
+def _asked_for(job: PerformanceJob, predictions: pd.DataFrame) -> list[str]:
+    """Columns that the metric is measured by, and that only the labels can bring."""
+    by_time = job.spec.cluster in PERIODS and job.columns.time in predictions.columns
+    named = [None if by_time else job.spec.cluster, job.spec.weight]
+    return [name for name in named if name is not None and name not in predictions.columns]
+
+
+# --- The measurement -------------------------------------------------------------------------------------------------
+
+
+def _measured(job: PerformanceJob, published: _Published, labelled: _Labelled, tools: Tools) -> dict[str, Any]:
+    """What is known from labels, as fields of the report."""
+    from ml_lifecycle.backends.monitoring.labels import lag_s
+
+    lag, early = lag_s(labelled.rows, time=job.columns.time, labelled_at=job.labelled_at)
+    metric, verdict, detail = _judged(job, published, labelled, tools)
+    notes = (*labelled.notes, *([f"{early:,} labels are older than their rows"] if early else []))
+    return {
+        "verdict": verdict,
+        "metrics": {job.metric: metric},
+        "labelled_rows": len(labelled.rows),
+        "unlabelled_rows": labelled.unlabelled,
+        "duplicate_labels": labelled.joined.duplicates,
+        "conflicting_labels": len(labelled.joined.contradicted),
+        "dropped_rows": labelled.dropped,
+        "lag_s": lag,
+        "labels_digest": labelled.digest,
+        "detail": "; ".join(text for text in (detail, *notes) if text),
+    }
+
+
+def _judged(
+    job: PerformanceJob, published: _Published, labelled: _Labelled, tools: Tools
+) -> tuple[Metric, Verdict, str]:
+    """The metric with its interval, the verdict, and why it is not known."""
+    from ml_lifecycle.backends.evaluation.intervals import as_metric, estimate
+    from ml_lifecycle.backends.evaluation.metrics import Part, check_metric
+    from ml_lifecycle.backends.evaluation.rows import CANDIDATE
+
+    unknown = Verdict.INCONCLUSIVE
+    rows = _as_scored_rows(job, labelled.rows, published.scored.classes)
+    if isinstance(rows, str):
+        return Metric(value=None, rows=len(labelled.rows)), unknown, rows
+    check_metric(job.metric, rows.task)
+    own = own_metrics((job.metric,), tools.project)
+    found = estimate(job.metric, Part(rows, job.spec), CANDIDATE, own=own)
+    metric = as_metric(found)
+    if (few := _too_few(job, labelled)) or found.value is None:
+        undefined = f"{job.metric} is undefined on these rows" + (f": {found.detail}" if found.detail else "")
+        return metric, unknown, few or undefined
+    from ml_lifecycle.backends.evaluation.rules import held_against
+
+    checks = [judge_limit(rule, held_against(rule, found)) for rule in _rules(job)]
+    if not checks:
+        return metric, unknown, "no limit was set"
+    return metric, Verdict.worst(check.verdict for check in checks), "; ".join(filter(None, map(_in_words, checks)))
+
+
+def _rules(job: PerformanceJob) -> list[GateRule]:
+    """A limit each, as a gate would hold them: monitoring and gates judge in one way."""
+    limits = {"at_least": job.at_least, "at_most": job.at_most}
+    return [
+        GateRule.model_validate({"metric": job.metric, "confidence": job.confidence, name: limit})
+        for name, limit in limits.items()
+        if limit is not None
+    ]
+
+
+def _in_words(check: GateCheck) -> str:
+    """What was held against what, where it does not pass."""
+    if check.verdict is Verdict.PASS or check.observed is None:
+        return check.detail if check.verdict is not Verdict.PASS else ""
+    side = check.low if check.at_most == (check.verdict is Verdict.FAIL) else check.high
+    bound = f" ({'at least' if side == check.low else 'at most'} {side:.4g} for certain)" if side is not None else ""
+    said = "breaks" if check.verdict is Verdict.FAIL else "neither breaks nor meets"
+    detail = f": {check.detail}" if check.detail else ""
+    return f"{check.observed:.4g}{bound if check.verdict is Verdict.FAIL else ''} {said} {check.rule}{detail}"
+
+
+def _too_few(job: PerformanceJob, labelled: _Labelled) -> str:
+    """Why so few labels say nothing; empty where they may."""
+    if len(labelled.rows) < job.min_rows:
+        return f"only {len(labelled.rows):,} rows have labels, {job.min_rows} are needed"
+    if labelled.coverage < job.min_coverage:
+        return (
+            f"only {labelled.coverage:.1%} of the predictions have a label, {job.min_coverage:.1%} are needed: "
+            "labels that come early may be of other rows than those that come late"
+        )
+    return ""
+
+
+def _as_scored_rows(job: PerformanceJob, labelled: pd.DataFrame, classes: Sequence[Scalar]) -> ScoredRows | str:
+    """The rows as metrics take them, or why they cannot be."""
+    from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows, cluster_codes
 
     target = labelled[_target(job)]
-    keys = labelled[job.columns.key].to_numpy()
-    if names := probability_columns(classes):
-        places = {_as_label(label): float(place) for place, label in enumerate(classes)}
-        truth = target.map(lambda value: places.get(_as_label(value), float("nan"))).to_numpy("float64")
-        scores = labelled[names].to_numpy("float64")
-        labels = tuple(map(str, classes))
-        return ScoredRows(task="multiclass", truth=truth, scores={CANDIDATE: scores}, keys=keys, classes=labels)
-    return ScoredRows(
-        task="regression" if job.metric in _OF_NUMBERS else "binary",
-        truth=_as_numbers(target, job.metric, classes).to_numpy("float64"),
-        scores={CANDIDATE: labelled["score"].to_numpy("float64")},
-        keys=keys,
-    )
+    names = probability_columns(classes)
+    task = task_of(classes) if names else "regression" if job.metric in _OF_NUMBERS else "binary"
+    try:
+        truth = _truth(target, job.metric, classes)
+        if not truth.notna().all():
+            strange = sorted({str(value) for value in target[truth.isna()]})
+            return f"the labels hold {', '.join(strange[:3])[:200]}, which the model does not know"
+        rows = ScoredRows(
+            task=task,
+            truth=truth.to_numpy("float64"),
+            scores={CANDIDATE: labelled[names or "score"].to_numpy("float64")},
+            keys=labelled[job.columns.key].to_numpy(),
+            classes=tuple(map(str, classes)) if task != "regression" else (),
+            weight=None if job.spec.weight is None else labelled[job.spec.weight].to_numpy("float64"),
+        )
+        return replace(rows, cluster=cluster_codes(labelled, job.spec.cluster, time=job.columns.time))
+    except (ColumnError, TypeError, ValueError) as error:
+        return f"the labels cannot be measured: {error}"
 
 
-def _as_numbers(target: pd.Series[Any], metric: str, classes: Sequence[Scalar]) -> pd.Series[Any]:
+def _truth(target: pd.Series[Any], metric: str, classes: Sequence[Scalar]) -> pd.Series[Any]:
     """The target as numbers; of two classes, scores are about the second one, whichever of them the labels hold."""
     from pandas.api import types
 
     is_number = types.is_numeric_dtype(target.dtype)
     if classes and not (is_number and metric in _OF_NUMBERS):
-        hits = target.map(_as_label).eq(_as_label(classes[1]))
-    elif is_number and (metric in _OF_NUMBERS or target.isin([0, 1]).all()):
-        hits = target
-    else:
-        values = target if is_number else target.astype(str)
-        hits = values.eq(values.max())
-    numbers: pd.Series[Any] = hits.astype("float64")
-    return numbers
+        return class_places(target, classes)
+    if is_number and (metric in _OF_NUMBERS or target.isin([0, 1]).all()):
+        return target.astype("float64")
+    values = target if is_number else target.astype(str)
+    hits: pd.Series[Any] = values.eq(values.max()).astype("float64")
+    return hits
 
 
-def _as_label(value: Any) -> str:
-    """True, 1 and 1.0 are one label, however a file stores it."""
-    return value if isinstance(value, str) else str(float(value))
+# --- The estimate ----------------------------------------------------------------------------------------------------
+
+
+def _estimate(job: PerformanceJob, published: _Published, tools: Tools) -> PerformanceEstimate | None:
+    return None
