@@ -15,6 +15,7 @@ from ml_lifecycle.backends.reports.page import Fact
 from ml_lifecycle.backends.reports.rendering import template
 from ml_lifecycle.core.approval import is_web_page
 from ml_lifecycle.core.contracts import ColumnDrift, DriftPolicy, DriftReport, Rate, Verdict
+from ml_lifecycle.core.evaluation import rounded
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
 
 DRAWN: Final = 60
 """Columns whose rows are drawn: those of a wide table would make a heavy page."""
+_FEW = 20
+"""So many columns are shown at once where none of them moved."""
 _BESIDE = re.compile(r"[A-Za-z0-9_-]+\.[a-z]+")
 """A file that lies beside the page."""
-_METHODS: Final[Mapping[str, str]] = {
-    "ks": "greatest difference of shares below a value",
-    "total_variation": "share of rows in other categories",
-}
+_METHODS: Final[Mapping[str, str]] = {"ks": "KS", "total_variation": "total variation"}
 _KINDS: Final[Mapping[str, str]] = {
     "identifier": "names single rows: only missing values are compared",
     "time": "a time: only missing values are compared",
@@ -39,7 +39,29 @@ _REFERENCES: Final[Mapping[str, str]] = {
     "same_weekday": "the same weekdays before",
     "same_month": "the same partitions of the year before",
 }
-_CERTAIN, _RARE = 1e-9, 1e-3
+_GLOSSARY: Final[Mapping[str, str]] = {
+    "How far": (
+        "The share of rows that lies elsewhere than before. For numbers (KS) it is the greatest difference between the "
+        "shares of rows below a value, for categories (total variation) the share that would have to change its "
+        "category. 0% is no difference. Beside it, for comparison with other tools: the population stability index "
+        "(PSI), the Wasserstein distance in standard deviations of the reference, and the Jensen-Shannon distance."
+    ),
+    "By chance": (
+        "How often a difference like this comes about without any drift, with all columns and windows taken together. "
+        "A column has moved when that is rarer than this look may be wrong, and the distance matters as well."
+    ),
+    "Importance": "The column's share in what the model uses, measured by shuffling its values.",
+    "Was and is": (
+        "Filled is what was, outlined what is, each as shares of its own rows. Numbers are drawn without the outermost "
+        f"{TAIL:.1%} on either side."
+    ),
+    "What nobody can say": (
+        "Too few rows or blocks to tell, or no value to compare. It never counts as a column that did not move."
+    ),
+}
+_BILLIONTH, _RARE, _MILLION = 1e-9, 1e-3, 1e6
+_LEAST, _WHOLE = 0.01, 10
+"""Percent: what is told at all, and from where on without a decimal."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +70,10 @@ class _Line:
 
     name: str
     kind: str
-    mark: str
-    verdict: str
     detail: str
     drawing: Markup
     distance: str
+    measures: str
     chance: str
     windows: tuple[str, ...]
     importance: str
@@ -82,7 +103,7 @@ def render_drift(
     drawn = {id(one): _shape(one[0], reference, current) for one in [*moved, *unknown, *still][:DRAWN]}
 
     def lines(chosen: Sequence[Sequence[ColumnDrift]]) -> list[_Line]:
-        return [_line(one, scale, drawn.get(id(one), ""), report.alpha) for one in chosen]
+        return [_line(one, scale, drawn.get(id(one), "")) for one in chosen]
 
     page = {
         "model": words.clean(report.model),
@@ -96,6 +117,7 @@ def render_drift(
         "moved": lines(moved),
         "unknown": lines(unknown),
         "still": lines(still),
+        "unfold": not moved and len(still) <= _FEW,
         "policy": list(_policy(report.policy, report.alpha)),
         "glossary": list(_glossary(columns)),
         "current": report.current.fingerprint[:12],
@@ -149,19 +171,18 @@ def _scale(columns: Sequence[ColumnDrift]) -> Scale | None:
     return Scale.of([0.0, *(one.distance or 0.0 for one in columns), *(one.threshold for one in columns)])
 
 
-def _line(windows: Sequence[ColumnDrift], scale: Scale | None, shape: Markup | str, alpha: float | None) -> _Line:
+def _line(windows: Sequence[ColumnDrift], scale: Scale | None, shape: Markup | str) -> _Line:
     one = windows[0]
     state = Verdict.FAIL if one.drifted else Verdict.INCONCLUSIVE if is_unknown(one) else Verdict.PASS
-    bar = Bar(one.distance, kind=state.value)
+    bar = Bar(one.distance, 0.0 if one.distance is not None else None, one.distance, kind=state.value)
     kind = _KINDS.get(one.kind, one.kind)
     return _Line(
         name=words.clean(one.column),
         kind="what the model answers" if one.role == "prediction" else words.clean(kind),
-        mark="drifted" if one.drifted else "",
-        verdict=state.value,
         detail=words.clean(one.detail, longest=300),
         drawing=against_limit(bar, scale, limit=one.threshold, at_most=True),
-        distance=_distance(one),
+        distance="not measured" if one.distance is None else share(one.distance),
+        measures=_measures(one),
         chance=chance(one.adjusted if one.adjusted is not None else one.p_value),
         windows=tuple(_windows(windows)),
         importance="" if one.importance is None else f"{one.importance:.0%}",
@@ -171,20 +192,20 @@ def _line(windows: Sequence[ColumnDrift], scale: Scale | None, shape: Markup | s
     )
 
 
-def _distance(column: ColumnDrift) -> str:
-    if column.distance is None:
-        return "not measured"
-    more = f"; {words.number(column.wasserstein)} standard deviations" if column.wasserstein is not None else ""
-    return f"{column.distance:.1%} {_METHODS.get(column.method, words.clean(column.method))}{more}"
+def _measures(column: ColumnDrift) -> str:
+    """The distance's name, and what else was measured."""
+    named = _METHODS.get(column.method, words.clean(column.method))
+    others = {"PSI": column.psi, "Wasserstein": column.wasserstein, "Jensen-Shannon": column.jensen_shannon}
+    told = [f"{name} {value:.2g}" for name, value in others.items() if value is not None and math.isfinite(value)]
+    return ", ".join([named, *told]) if column.distance is not None else ""
 
 
 def _windows(windows: Sequence[ColumnDrift]) -> Iterator[str]:
     if len(windows) == 1 and windows[0].window == 1:
         return
     for one in windows:
-        distance = words.NOTHING if one.distance is None else f"{one.distance:.1%}"
         span = "newest partition" if one.window == 1 else f"last {one.window} partitions"
-        yield f"{span}: {distance}, {chance(one.adjusted if one.adjusted is not None else one.p_value)}"
+        yield f"{span}: {share(one.distance)}, {chance(one.adjusted if one.adjusted is not None else one.p_value)}"
 
 
 def _shape(column: ColumnDrift, reference: Profile | None, current: Profile | None) -> Markup | str:
@@ -199,15 +220,9 @@ def share(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return words.NOTHING
     percent = 100 * value
-    return (
-        "0%"
-        if percent == 0
-        else "below 0.01%"
-        if percent < 0.01
-        else f"{percent:.2g}%"
-        if percent < 10
-        else f"{percent:.0f}%"
-    )  # noqa: PLR2004,E501
+    if 0 < percent < _LEAST:
+        return f"below {_LEAST}%"
+    return f"{percent:.0f}%" if percent >= _WHOLE or percent == 0 else f"{percent:.2g}%"
 
 
 def _change(before: float | None, after: float | None) -> str:
@@ -219,9 +234,12 @@ def chance(p_value: float | None) -> str:
     """How often chance alone does this, as people say it."""
     if p_value is None or not math.isfinite(p_value):
         return words.NOTHING
-    if p_value < _CERTAIN:
+    if p_value >= _RARE:
+        return share(p_value)
+    if p_value < _BILLIONTH:
         return "below 1 in a billion"
-    return f"1 in {1 / p_value:,.3g}".replace("e+0", "e") if p_value < _RARE else f"{100 * p_value:.2g}%"
+    many = 1 / p_value
+    return f"1 in {rounded(round(many))}" if many < _MILLION else f"1 in {many / _MILLION:,.0f} million"
 
 
 # --- Words -----------------------------------------------------------------------------------------------------------
@@ -290,17 +308,6 @@ def _policy(policy: DriftPolicy, alpha: float | None) -> Iterator[Fact]:
 
 
 def _glossary(columns: Sequence[ColumnDrift]) -> Iterator[tuple[str, str]]:
-    yield (
-        "How far",
-        "The share of rows that lies elsewhere than before: for numbers the greatest difference between the shares of "
-        "rows below a value, for categories the share that would have to change its category. 0% is no difference.",
-    )
-    yield (
-        "By chance",
-        "How often a difference like this comes about without any drift, with all columns and windows taken together. "
-        "A column has moved when that is rarer than this look may be wrong, and the distance matters as well.",
-    )
-    if any(one.importance is not None for one in columns):
-        yield "Importance", "The column's share in what the model uses, measured by shuffling it."
-    yield "Was and is", f"Numbers are drawn without the outermost {TAIL:.1%} of rows on either side."
-    yield "Undecided", "Too few rows or blocks to say, or no value to compare. It is never counted as unmoved."
+    """What the numbers mean, of those that are there."""
+    needed = {"Importance": any(one.importance is not None for one in columns)}
+    yield from ((name, meaning) for name, meaning in _GLOSSARY.items() if needed.get(name, True))

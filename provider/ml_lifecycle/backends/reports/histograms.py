@@ -23,12 +23,16 @@ TOP: Final = 8
 TAIL: Final = 0.005
 """Share of the rows that is left out at either end: one far value would press all others into one bar."""
 _FEW = 40
-"""Up to so many values are drawn one by one."""
+"""Up to so many values, with room between them, are drawn one by one."""
 _WIDTH, _HEIGHT, _TEXT = 240, 56, 12
 _LABEL, _LINE = 84, 15
 _LONGEST = 13
 _LARGE = 1e5
 _EMPTY_SHARE = 1e-12
+_HAIR = 1e-9
+"""What the rounding of shares may leave."""
+_JOINED = 0.05
+"""Bars that are no farther apart share an edge."""
 
 
 def histogram(reference: ColumnProfile, current: ColumnProfile) -> Markup:
@@ -58,7 +62,7 @@ def _numbers(reference: ColumnProfile, current: ColumnProfile, before: Numbers, 
     last = min(max(first, last), len(both) - 1)
     low, high = float(edges[first]), float(edges[last + 1])
     places = first + np.flatnonzero(both[first : last + 1] > _EMPTY_SHARE)
-    if len(places) <= _FEW:
+    if len(places) <= min(_FEW, (last + 1 - first) / 2):
         middles = (edges[places] + edges[places + 1]) / 2
         return _drawing(_spikes(middles, low, high), before[places], after[places], low, high)
     cuts = np.linspace(low, high, BARS + 1)
@@ -79,7 +83,7 @@ def _edges(reference: ColumnProfile, current: ColumnProfile) -> Numbers:
     highs = [one.high for one in (reference, current) if one.high is not None]
     if lows and highs:
         # Rows beyond the frame lie in its first and last bin.
-        edges[0], edges[-1] = min(edges[0], min(lows)), max(edges[-1], max(highs))
+        edges[0], edges[-1] = -np.inf, np.inf
         edges = np.clip(edges, min(lows), max(highs))
     return np.nan_to_num(edges, posinf=1e300, neginf=-1e300)
 
@@ -122,7 +126,7 @@ def _steps(spans: Sequence[tuple[float, float]], heights: Numbers, *, closed: bo
     path: list[str] = []
     end: float | None = None
     for (left, right), height in zip(spans, heights.tolist(), strict=True):
-        if end is None or left - end > 0.05:  # noqa: PLR2004  # less than a hair of the drawing
+        if end is None or left - end > _JOINED:
             path.append(f"{f'V{_HEIGHT}' if end is not None else ''}M{left:.4g} {_HEIGHT}")
         path.append(f"V{_HEIGHT * (1 - height):.3g}H{right:.4g}")
         end = right
@@ -173,6 +177,5 @@ def _largest(frame: ColumnFrame, before: Numbers, after: Numbers) -> list[tuple[
         (clean(frame.categories[place], longest=_LONGEST) or "(blank)", float(before[place]), float(after[place]))
         for place in kept
     ]
-    rest = [max(1.0 - sum(line[side] for line in lines), 0.0) for side in (1, 2)]
-    shown_all = max(rest) <= 1e-9  # noqa: PLR2004  # rounding of shares
-    return lines if shown_all else [*lines, ("all others", rest[0], rest[1])]
+    was, now = max(1.0 - sum(line[1] for line in lines), 0.0), max(1.0 - sum(line[2] for line in lines), 0.0)
+    return lines if max(was, now) < _HAIR else [*lines, ("all others", was, now)]
