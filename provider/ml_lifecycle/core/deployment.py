@@ -60,6 +60,17 @@ def epoch_of(head: Move | None) -> int:
     return head.epoch if head else 0
 
 
+def is_outdated(epoch: int | None, head: Move | None) -> str:
+    """Why a rollback that was asked for at an epoch is no longer called for; empty where it is.
+
+    :param epoch: ``None`` where whoever asked named none.
+    """
+    if epoch is None or epoch == epoch_of(head):
+        return ""
+    now = f"version {head.version} at epoch {head.epoch}" if head else "nothing"
+    return f"the rollback was asked for at epoch {epoch}, and {now} is in force"
+
+
 def denied(moves: Sequence[Move]) -> dict[str, Move]:
     """Digests that were rolled back away from and not released again since, each with the rollback that did it."""
     found: dict[str, Move] = {}

@@ -164,6 +164,10 @@ class StaleEpochError(LedgerError):
     """Another move was made since this one was decided."""
 
 
+class RollbackOutdatedError(StaleEpochError):
+    """The champion that was to be rolled back serves no longer."""
+
+
 class ApprovalRefusedError(LedgerError):
     """This person's answer does not count; somebody else's may."""
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_lifecycle.core.contracts import Ask, Contract, Decision, ModelVersion, Move, Posting, Vote
+
+Conclusion = TypeVar("Conclusion", bound=Contract)
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,20 @@ class Asked:
     """Why no decision on it gives a right to anything; empty where it may."""
 
 
+class Past(ABC):
+    """What stands in the ledger about one model at one moment."""
+
+    @abstractmethod
+    def results(
+        self, stage: str, *, run: str | None = None, limit: int | None = None, **held: str | int
+    ) -> tuple[Mapping[str, Any], ...]:
+        """As :meth:`Ledger.results`."""
+
+    @abstractmethod
+    def moves(self) -> tuple[Move, ...]:
+        """All moves, by epoch."""
+
+
 class Ledger(ABC):
     """Insert-only records of one deployment, with a hash-chained audit per model.
 
@@ -42,6 +58,26 @@ class Ledger(ABC):
         """Write what a stage of a run (``dag_id/run_id``) concluded; returns the result's digest.
 
         A stage that runs again and concludes the same adds nothing; where it concludes something else, both stand.
+        """
+
+    @abstractmethod
+    def conclude(
+        self,
+        environment: str,
+        run: str,
+        stage: str,
+        conclude: Callable[[Past], Conclusion],
+        *,
+        model: str,
+        at: datetime,
+    ) -> Conclusion:
+        """Write what follows from what stands, and return it.
+
+        Of many that conclude at the same moment, each sees what those before it concluded: nothing about the model is
+        written in between.
+
+        :param conclude: Decides from what stands; it may be called again, and neither reads nor writes this ledger
+            otherwise.
         """
 
     @abstractmethod
@@ -62,7 +98,9 @@ class Ledger(ABC):
         limit: int | None = None,
         **held: str | int,
     ) -> tuple[Mapping[str, Any], ...]:
-        """What a stage concluded for a model, oldest first: ``{run, digest, content, at}``.
+        """What a stage concluded for a model, oldest first: ``{run, digest, content, at, seq}``.
+
+        ``seq`` counts what was written about the model: unlike ``at``, it never goes back.
 
         :param run: Only what it concluded in this run.
         :param limit: Only the newest ones, this many.
@@ -195,12 +233,15 @@ class Ledger(ABC):
         reason: str,
         at: datetime,
         version: int | None = None,
+        epoch: int | None = None,
     ) -> Move:
         """Bring back the champion before the present one; the same ``key`` (the run) makes one move.
 
         Which one that is says :meth:`previous`: rollbacks in a row walk further back.
 
         :param version: Only if it is this version that comes back.
+        :param epoch: Only if this one is in force.
+        :raises RollbackOutdatedError: another epoch is in force.
         :raises LedgerError: there is no earlier champion, or it is another version.
         """
 

@@ -45,7 +45,7 @@ class Transaction:
 
         :param held: Values that the JSON in ``content`` holds, by their path, such as ``dataset.fingerprint``.
         """
-        conditions = [self._held(table, path) == str(value) for path, value in (held or {}).items()]
+        conditions = [self._held(table, path) == self._as_held(value) for path, value in (held or {}).items()]
         statement = self._select(table, equals).where(*conditions).order_by(self._column(table, by).desc()).limit(limit)
         return [dict(row) for row in self._connection.execute(statement).mappings()]
 
@@ -85,6 +85,12 @@ class Transaction:
         if self._connection.dialect.name == "sqlite":
             return cast(func.json_extract(content, f"$.{path}"), Text)
         return func.jsonb_extract_path_text(cast(content, JSONB), *path.split("."))
+
+    def _as_held(self, value: str | int) -> str:
+        """A value as the text that the database makes of it: SQLite has 1 and 0 for true and false."""
+        if isinstance(value, bool) and self._connection.dialect.name != "sqlite":
+            return str(value).lower()
+        return str(int(value) if isinstance(value, bool) else value)
 
     def _select(self, table: str, equals: Row) -> Any:
         return _table(table).select().where(*(self._column(table, name) == value for name, value in equals.items()))

@@ -10,11 +10,17 @@ from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from ml_lifecycle.backends.ledger import chain
-from ml_lifecycle.backends.ledger.base import Asked, Ledger
+from ml_lifecycle.backends.ledger.base import Asked, Conclusion, Ledger, Past
 from ml_lifecycle.backends.ledger.database import Database, Row, Transaction
 from ml_lifecycle.core import approval, deployment
 from ml_lifecycle.core.contracts import Ask, Contract, Decision, ModelVersion, Move, Posting, Vote
-from ml_lifecycle.core.errors import ApprovalRefusedError, LedgerError, NoDecisionError, StaleEpochError
+from ml_lifecycle.core.errors import (
+    ApprovalRefusedError,
+    LedgerError,
+    NoDecisionError,
+    RollbackOutdatedError,
+    StaleEpochError,
+)
 
 Result = TypeVar("Result")
 
@@ -45,20 +51,26 @@ class SqlLedger(Ledger):
         self, environment: str, run: str, stage: str, result: Contract, *, model: str, at: datetime
     ) -> str:
         """Write what a stage of a run concluded; returns the result's digest."""
-        content = result.to_xcom()
-        key = {
-            "environment": environment,
-            "run": run,
-            "stage": stage,
-            "digest": result.content_digest(),
-            "model": model,
-        }
+        key = {"environment": environment, "run": run, "stage": stage, "model": model}
+        return self._database.write(lambda tx: _add_result(tx, key, result, at), lock=model)
 
-        def work(tx: Transaction) -> str:
-            if tx.row("stage_results", **key) is None:
-                row = {**key, "content": _canonical(content), "at": chain.text_of(at)}
-                _add(tx, "stage_results", row, by=PIPELINE, action="result", subject=f"{stage} of {run}")
-            return key["digest"]
+    def conclude(
+        self,
+        environment: str,
+        run: str,
+        stage: str,
+        conclude: Callable[[Past], Conclusion],
+        *,
+        model: str,
+        at: datetime,
+    ) -> Conclusion:
+        """Write what follows from what stands, in the transaction that reads it; returns it."""
+        key = {"environment": environment, "run": run, "stage": stage, "model": model}
+
+        def work(tx: Transaction) -> Conclusion:
+            result = conclude(_Standing(tx, environment, model))
+            _add_result(tx, key, result, at)
+            return result
 
         return self._database.write(work, lock=model)
 
@@ -78,13 +90,9 @@ class SqlLedger(Ledger):
         limit: int | None = None,
         **held: str | int,
     ) -> tuple[Mapping[str, Any], ...]:
-        """What a stage concluded for a model, oldest first: ``{run, digest, content, at}``."""
-        scope = {"environment": environment, "model": model, "stage": stage} | ({} if run is None else {"run": run})
-        paths = {name.replace("__", "."): value for name, value in held.items()}
-        rows = self._database.read(lambda tx: tx.newest_rows("stage_results", "audit_seq", limit, paths, **scope))
-        return tuple(
-            {"run": row["run"], "digest": row["digest"], "content": json.loads(row["content"]), "at": _time(row["at"])}
-            for row in reversed(rows)
+        """What a stage concluded for a model, oldest first: ``{run, digest, content, at, seq}``."""
+        return self._database.read(
+            lambda tx: _Standing(tx, environment, model).results(stage, run=run, limit=limit, **held)
         )
 
     # --- What was asked and decided ----------------------------------------------------------------------------------
@@ -360,12 +368,15 @@ class SqlLedger(Ledger):
         reason: str,
         at: datetime,
         version: int | None = None,
+        epoch: int | None = None,
     ) -> Move:
         """Bring back the champion before the present one; the same ``key`` (the run) makes one move.
 
         Which one that is says :meth:`previous`: rollbacks in a row walk further back.
 
         :param version: Only if it is this version that comes back.
+        :param epoch: Only if this one is in force.
+        :raises RollbackOutdatedError: another epoch is in force.
         :raises LedgerError: there is no earlier champion, or it is another version.
         """
 
@@ -374,6 +385,8 @@ class SqlLedger(Ledger):
             if made is not None:
                 return _move(made)
             moves = _moves(tx, model, environment)
+            if why := deployment.is_outdated(epoch, moves[-1] if moves else None):
+                raise RollbackOutdatedError(why, where=f"{model} in {environment}", way_out="look at what serves")
             back = _earlier(tx, model, environment, version)
             row = {
                 "model": model,
@@ -493,6 +506,38 @@ class SqlLedger(Ledger):
 
 
 @dataclass(frozen=True)
+class _Standing(Past):
+    """What one transaction sees of a model."""
+
+    tx: Transaction
+    environment: str
+    model: str
+
+    def results(
+        self, stage: str, *, run: str | None = None, limit: int | None = None, **held: str | int
+    ) -> tuple[Mapping[str, Any], ...]:
+        """What a stage concluded, oldest first."""
+        scope = {"environment": self.environment, "model": self.model, "stage": stage}
+        scope |= {} if run is None else {"run": run}
+        paths = {name.replace("__", "."): value for name, value in held.items()}
+        rows = self.tx.newest_rows("stage_results", "audit_seq", limit, paths, **scope)
+        return tuple(
+            {
+                "run": row["run"],
+                "digest": row["digest"],
+                "content": json.loads(row["content"]),
+                "at": _time(row["at"]),
+                "seq": row["audit_seq"],
+            }
+            for row in reversed(rows)
+        )
+
+    def moves(self) -> tuple[Move, ...]:
+        """All moves, by epoch."""
+        return _moves(self.tx, self.model, self.environment)
+
+
+@dataclass(frozen=True)
 class _Attempt:
     """Who tried what, for the audit of a refusal."""
 
@@ -529,6 +574,15 @@ def _add(tx: Transaction, table: str, row: Row, *, by: str, action: str, subject
     entry = {"model": row["model"], "environment": row["environment"], "at": row["at"], "actor": by, "action": action}
     seq = _chain(tx, {**entry, "subject": subject, "detail": detail, "record": chain.record_of(table, row)})
     tx.add(table, {**row, "audit_seq": seq})
+
+
+def _add_result(tx: Transaction, key: Row, result: Contract, at: datetime) -> str:
+    """Insert what a stage of a run concluded, unless it is there; returns its digest."""
+    whole = {**key, "digest": result.content_digest()}
+    if tx.row("stage_results", **whole) is None:
+        row = {**whole, "content": _canonical(result.to_xcom()), "at": chain.text_of(at)}
+        _add(tx, "stage_results", row, by=PIPELINE, action="result", subject=f"{key['stage']} of {key['run']}")
+    return str(whole["digest"])
 
 
 def _add_move(tx: Transaction, row: Row) -> Move:
