@@ -51,6 +51,8 @@ class ColumnFrame(Contract):
     """Whether the reference holds no other category."""
     cells: tuple[int, ...] = ()
     """Tests count in few wide cells: the last bin of each, counted from 0, ascending; the last one is the last bin."""
+    note: str = ""
+    """What is special about the column, in words."""
 
     @property
     def bins(self) -> int:
@@ -90,7 +92,10 @@ class ColumnProfile:
     deviation: float | None = None
     """Standard deviation of the finite values (over n)."""
     low: float | None = None
+    """Least finite value."""
     high: float | None = None
+    infinite: int = 0
+    """Rows with an infinite value: in the outermost bins, and in no mean."""
 
     @property
     def present(self) -> int:
@@ -163,6 +168,7 @@ def _merged(columns: Sequence[ColumnProfile], profiles: Sequence[Profile], names
         deviation=deviation,
         low=min((one.low for one in known if one.low is not None), default=None),
         high=max((one.high for one in known if one.high is not None), default=None),
+        infinite=sum(one.infinite for one in columns),
     )
 
 
@@ -170,11 +176,12 @@ def _pooled(columns: Sequence[ColumnProfile]) -> tuple[float | None, float | Non
     """Mean and standard deviation of all rows, from those of the parts (Chan, Golub and LeVeque 1979)."""
     rows, mean, squares = 0, 0.0, 0.0
     for one in columns:
-        if one.mean is None or one.deviation is None or not one.present:
+        finite = one.present - one.infinite
+        if one.mean is None or one.deviation is None or not finite:
             continue
-        total, step = rows + one.present, one.mean - mean
-        mean += step * one.present / total
-        squares += one.deviation**2 * one.present + step**2 * rows * one.present / total
+        total, step = rows + finite, one.mean - mean
+        mean += step * (finite / total)
+        squares += one.deviation**2 * finite + step**2 * (rows * finite / total)
         rows = total
     return (mean, math.sqrt(max(squares, 0.0) / rows)) if rows else (None, None)
 
@@ -195,6 +202,7 @@ def save(profile: Profile, folder: Path) -> None:
                 "deviation": one.deviation,
                 "low": one.low,
                 "high": one.high,
+                "infinite": one.infinite,
             }
             for one in profile.columns.values()
         ],
@@ -232,6 +240,7 @@ def load(folder: Path) -> Profile:
                     deviation=one["deviation"],
                     low=one["low"],
                     high=one["high"],
+                    infinite=one["infinite"],
                 )
                 for place, one in enumerate(facts["columns"])
             }

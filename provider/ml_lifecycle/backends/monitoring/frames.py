@@ -1,0 +1,360 @@
+"""How a sample of a column decides its bins, and how counts of groups become a profile: the same for every engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Final
+
+from ml_lifecycle.backends.monitoring.profiles import ColumnFrame, ColumnProfile
+from ml_lifecycle.core.errors import ColumnError, DataError, NoRowsError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Counts = NDArray[np.int64]
+    Values = NDArray[np.float64]
+
+SAMPLE_ROWS: Final = 100_000
+"""About how many rows of a reference decide its frame."""
+CATEGORIES: Final = 200
+"""How many categories are told apart, the most frequent ones."""
+LONGEST_CATEGORY: Final = 200
+"""Longer texts are no names: they are counted among the others."""
+NO_BLOCK: Final = "(none)"
+"""The block of the rows that have none."""
+MOST_BLOCKS: Final = 20_000
+"""A little more than the hours of two years."""
+
+NO_BLOCK_KEY: Final = -(2**62)
+"""Its key where blocks are of a unit of time; no timestamp of a four-digit year reaches it."""
+UNITS: Final = ("hour", "day", "week", "month")
+
+_ABSENT: Final = -2
+_BINS: Final = 2048
+_MOST_BINS: Final = 8192
+_LEAST_STEPS: Final = 256
+"""Bins per unit of the curve: where heavy tails stretch it, the middle keeps this many."""
+_MARGIN: Final = 1 / 16
+"""What the bins go on beyond the sample, as a share of what it spans, on either side."""
+_WHOLE_SPAN: Final = 1024
+"""Whole numbers that span no more than this have a bin each."""
+_CELLS: Final = 10
+_LEAST_SHARE: Final = 0.02
+"""A cell of its own needs this share of the rows."""
+_NAMES_ROWS: Final = 0.9
+_LEAST_NAMED: Final = 100
+_NORMAL_QUARTILES: Final = 1.3489795003921634
+"""The interquartile range of a normal distribution, in standard deviations."""
+
+
+def cell_of_bin(frame: ColumnFrame) -> Counts:
+    """The cell of each bin, ``(frame.bins,)``."""
+    import numpy as np
+
+    return np.searchsorted(np.asarray(frame.cells), np.arange(frame.bins)).astype(np.int64)
+
+
+# --- Numbers ---------------------------------------------------------------------------------------------------------
+
+
+def number_frame(name: str, sample: Values) -> ColumnFrame:
+    """Bins and cells of a column of numbers; NaN and infinite values of the sample decide nothing."""
+    import numpy as np
+
+    values = np.sort(sample[np.isfinite(sample)])
+    if not len(values):
+        return _constant_frame(name, 0.0).model_copy(update={"cells": (2 * _LEAST_STEPS,)})
+    low, high = float(values[0]), float(values[-1])
+    if high - low <= _WHOLE_SPAN and abs(low) < 2**52 and abs(high) < 2**52 and np.all(values == np.floor(values)):
+        frame = ColumnFrame(name=name, kind="number", curved=False, first=int(low) - 1, last=int(high) + 1)
+    elif low == high:
+        frame = _constant_frame(name, low)
+    else:
+        frame = _curved_frame(name, values)
+    return frame.model_copy(update={"cells": _number_cells(np.bincount(bin_of(frame, values), minlength=frame.bins))})
+
+
+def bin_of(frame: ColumnFrame, values: Values) -> Counts:
+    """The bin of each number, counted from 0; NaN has none and is not allowed."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        z = (values - frame.center) / frame.scale
+        t = np.arcsinh(z) if frame.curved else z
+        return (np.clip(np.floor(frame.steps * t), frame.first, frame.last) - frame.first).astype(np.int64)
+
+
+def _constant_frame(name: str, value: float) -> ColumnFrame:
+    scale = abs(value) if math.isfinite(1 / value if value else math.inf) else 1.0
+    return ColumnFrame(
+        name=name,
+        kind="number",
+        center=value,
+        scale=scale,
+        steps=float(_LEAST_STEPS),
+        first=-_LEAST_STEPS,
+        last=_LEAST_STEPS,
+    )
+
+
+def _curved_frame(name: str, values: Values) -> ColumnFrame:
+    """Fine steps around the median; ``values`` are finite, ascending, and not all the same."""
+    import numpy as np
+
+    center = float(values[(len(values) - 1) // 2])
+    scale = _spread(values, center)
+    with np.errstate(over="ignore"):
+        ends = np.arcsinh((values[[0, -1]] - center) / scale)
+    ends = np.clip(ends, -1500.0, 1500.0)
+    span = float(ends[1] - ends[0])
+    steps = min(max(_BINS / span, _LEAST_STEPS), _MOST_BINS / span)
+    margin = span * _MARGIN
+    first, last = math.floor(steps * (ends[0] - margin)), math.floor(steps * (ends[1] + margin))
+    return ColumnFrame(name=name, kind="number", center=center, scale=scale, steps=steps, first=first, last=last)
+
+
+def _spread(values: Values, center: float) -> float:
+    """The standard deviation that a normal distribution of this interquartile range has.
+
+    Where half of the rows are one value, the typical distance of the others stands for it.
+    """
+    import numpy as np
+
+    # Halved, so that the distance of the greatest floats is one, too.
+    quarter, three = np.quantile(values, (0.25, 0.75), method="inverted_cdf") / 2
+    spread = float(three - quarter) / _NORMAL_QUARTILES * 2
+    if not (spread > 0 and math.isfinite(1 / spread)):
+        with np.errstate(over="ignore"):
+            away = np.abs(values - center)
+        away = away[(away > 0) & np.isfinite(away)]
+        spread = float(np.median(away)) if len(away) else abs(center)
+    return spread if spread > 0 and math.isfinite(spread) and math.isfinite(1 / spread) else 1.0
+
+
+def _number_cells(counts: Counts) -> tuple[int, ...]:
+    """Last bins of about ten cells of equal share; whatever has a tenth of the rows in one bin is a cell of its own."""
+    import numpy as np
+
+    taken = np.flatnonzero(counts)
+    last = len(counts) - 1
+    if len(taken) == 1:
+        return tuple(sorted({max(int(taken[0]) - 1, 0), int(taken[0]), last}))
+    share = counts.sum() / _CELLS
+    ends: list[int] = []
+    held = 0
+    for before, place in zip([-1, *taken.tolist()], taken.tolist(), strict=False):
+        if counts[place] >= share and held >= share / 5:
+            ends.append(before)
+            held = 0
+        held += int(counts[place])
+        if held >= share:
+            ends.append(place)
+            held = 0
+    if ends and held < share / 2:
+        ends.pop()
+    return (*ends, last)
+
+
+# --- Categories and the rest -----------------------------------------------------------------------------------------
+
+
+def category_frame(
+    name: str, found: Sequence[tuple[str, int]], *, present: int, distinct: int, complete: bool
+) -> ColumnFrame:
+    """Bins and cells of a column of categories.
+
+    :param found: The most frequent values of the sample with their rows, and no more than are told apart.
+    :param present: The sample's rows with a value.
+    :param distinct: How many values the sample has.
+    :param complete: Whether the table holds no other value.
+    """
+    if present >= _LEAST_NAMED and distinct >= _NAMES_ROWS * present:
+        return uncounted_frame(name, "its texts name single rows, so only missing values are compared")
+    ordered = sorted(found, key=lambda pair: (-pair[1], pair[0]))
+    own = sum(rows >= _LEAST_SHARE * present for _, rows in ordered)
+    last = len(ordered)
+    pooled = (last - 1,) if last > own else ()
+    return ColumnFrame(
+        name=name,
+        kind="category",
+        categories=tuple(value for value, _ in ordered),
+        complete=complete,
+        cells=(*range(own), *pooled, last),
+    )
+
+
+def uncounted_frame(name: str, note: str) -> ColumnFrame:
+    """A column of which only missing values are counted."""
+    return ColumnFrame(name=name, kind="identifier", cells=(0,), note=note)
+
+
+def time_frame(name: str) -> ColumnFrame:
+    """A column of points in time."""
+    return ColumnFrame(name=name, kind="time", cells=(0,))
+
+
+# --- Counts ----------------------------------------------------------------------------------------------------------
+
+
+def known_columns(names: Sequence[str], known: Collection[str], where: str) -> tuple[str, ...]:
+    """The names, all of which the table has.
+
+    :raises ColumnError: it has not.
+    """
+    missing = [name for name in dict.fromkeys(names) if name not in known]
+    if missing:
+        listed = ", ".join(repr(name) for name in missing)
+        hint = did_you_mean(missing[0], known).removeprefix(", ")
+        raise ColumnError(f"the table has no column {listed}", where=where, way_out=hint)
+    return tuple(names)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of one table."""
+
+    names: tuple[str, ...]
+    total: int
+    """Rows of all of them."""
+    places: Mapping[str | int, int] | None = None
+    """Each block's place by the key that the engine knows it by; ``None`` where rows stand for themselves."""
+
+    @classmethod
+    def none(cls, rows: int) -> Blocks:
+        """Rows stand for themselves."""
+        return cls(("",), rows)
+
+    @classmethod
+    def of(cls, found: Sequence[tuple[str | int, int]], *, unit: str | None, where: str) -> Blocks:
+        """Blocks by their keys, with their rows; those of a unit of time are microseconds since 1970.
+
+        :raises DataError: they are too many.
+        :raises NoRowsError: there is none.
+        """
+        if not found:
+            raise NoRowsError("the table has no row", where=where, way_out="check which rows were selected")
+        if len(found) > MOST_BLOCKS:
+            raise DataError(
+                f"the rows fall into more than {MOST_BLOCKS:,} blocks", where=where, way_out="choose wider blocks"
+            )
+        named = {key: _block_name(key, unit) for key, _ in found}
+        names = tuple(sorted(set(named.values())))
+        places = {name: place for place, name in enumerate(names)}
+        return cls(names, sum(rows for _, rows in found), {key: places[name] for key, name in named.items()})
+
+
+def _block_name(key: str | int, unit: str | None) -> str:
+    if isinstance(key, str) or unit is None:
+        return str(key)
+    if key == NO_BLOCK_KEY:
+        return NO_BLOCK
+    at = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=key)
+    if unit == "week":
+        year, week, _ = at.isocalendar()
+        return f"{year:04}-W{week:02}"
+    return at.isoformat()[: {"hour": 13, "day": 10, "month": 7}[unit]]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What is known of the finite values of a column."""
+
+    mean: float | None = None
+    deviation: float | None = None
+    low: float | None = None
+    high: float | None = None
+    infinite: int = 0
+
+
+_MOST_CANCELLED: Final = 1e6
+"""Where a squared mean is so many times the variance, sums of squares say too little of it."""
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """An engine's answer: rows per bin, and per block and cell."""
+
+    bins: Counts
+    """-1 stands for rows without a value."""
+    rows: Counts
+    sums: Mapping[str, Values]
+    """Per bin: of z, of its square, least and greatest value; empty for what is no number."""
+    block_keys: Sequence[Any] = ()
+    block_cells: Sequence[int] = ()
+    block_rows: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Any]) -> Grouped:
+        """Take the answer of grouping by bin and, with a column ``b``, by block and cell."""
+        import numpy as np
+
+        rows = np.asarray(columns["n"], dtype=np.int64)
+        bins = np.ma.filled(np.ma.asarray(columns["bin"]).astype(np.int64), _ABSENT)
+        sums = {
+            name: np.ma.filled(np.ma.asarray(columns[name]).astype(float), np.nan)
+            for name in ("s", "q", "low", "high")
+            if name in columns
+        }
+        if "b" not in columns:
+            return cls(bins, rows, sums)
+        ours, theirs = bins != _ABSENT, bins == _ABSENT
+        return cls(
+            bins[ours],
+            rows[ours],
+            {name: values[ours] for name, values in sums.items()},
+            np.ma.getdata(columns["b"])[theirs].tolist(),
+            np.ma.getdata(columns["cell"])[theirs].tolist(),
+            rows[theirs].tolist(),
+        )
+
+    def moments(self, frame: ColumnFrame) -> Moments | None:
+        """Mean and deviation from the sums; ``None`` where these say too little."""
+        import numpy as np
+
+        there = self.bins >= 0
+        rows = int(self.rows[there].sum())
+        if not rows:
+            return Moments()
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = float(self.sums["s"][there].sum()) / rows
+            square = float(self.sums["q"][there].sum()) / rows
+        low, high = float(self.sums["low"][there].min()), float(self.sums["high"][there].max())
+        known = all(math.isfinite(value) for value in (mean, square, low, high, frame.scale * mean + frame.center))
+        variance = square - mean * mean
+        if not known or (low < high and mean * mean > _MOST_CANCELLED * variance):
+            return None
+        deviation = frame.scale * math.sqrt(max(variance, 0.0)) if low < high else 0.0
+        return Moments(frame.center + frame.scale * mean if low < high else low, deviation, low, high)
+
+
+def column_profile(
+    frame: ColumnFrame, blocks: Blocks, grouped: Grouped, moments: Moments | None = None
+) -> ColumnProfile:
+    """One column's counts in the places that its frame gives them."""
+    import numpy as np
+
+    counts = np.zeros(frame.bins, dtype=np.int64)
+    there = grouped.bins >= 0
+    counts[grouped.bins[there]] = grouped.rows[there]
+    cells = np.zeros((len(blocks.names), len(frame.cells) + 1), dtype=np.int64)
+    if blocks.places is None:
+        np.add.at(cells[0], cell_of_bin(frame), counts)
+        cells[0, -1] = grouped.rows[~there].sum()
+    else:
+        places = [blocks.places[key] for key in grouped.block_keys]
+        np.add.at(cells, (places, list(grouped.block_cells)), list(grouped.block_rows))
+    found = moments or Moments()
+    return ColumnProfile(
+        frame=frame,
+        counts=counts,
+        blocks=cells,
+        mean=found.mean,
+        deviation=found.deviation,
+        low=found.low,
+        high=found.high,
+        infinite=found.infinite,
+    )
