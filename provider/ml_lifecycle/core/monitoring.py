@@ -9,13 +9,102 @@ from dataclasses import dataclass
 from datetime import MINYEAR, datetime, timedelta, timezone
 from typing import Final, Literal
 
-from ml_lifecycle.core.contracts import ColumnDrift, DriftReport, Metric, PerformanceReport, Verdict
+from ml_lifecycle.core.contracts import ColumnDrift, DriftReport, Metric, PerformanceReport, Rate, Verdict
 from ml_lifecycle.core.data import Every, partition_name, start_of, window_of
 from ml_lifecycle.core.errors import RequestError
 
 Action = Literal["retrain", "alert", "nothing"]
 
 _NAMED_COLUMNS = 3
+
+
+_DAYS: Final = {
+    "hourly": 1 / 24,
+    "daily": 1.0,
+    "monthly": 365.25 / 12,
+    "day": 1.0,
+    "week": 7.0,
+    "month": 365.25 / 12,
+    "quarter": 365.25 / 4,
+    "year": 365.25,
+}
+_MOST_ALPHA: Final = 0.05
+
+
+@dataclass(frozen=True)
+class DriftJudgement:
+    """What one look found."""
+
+    verdict: Verdict
+    """``fail`` is drift; ``inconclusive`` where nothing drifted, but something could not be told."""
+    columns: tuple[ColumnDrift, ...]
+    """One per column, of the window that says most about it."""
+
+
+def alpha_of(false_alarms: Rate, every: Every) -> float:
+    """Chance of a false alarm that one look may spend: the rate times the time between looks, at most 0.05.
+
+    Expectations add up whatever depends on what, so over any stretch of time the expected number of looks with a false
+    alarm is within the rate, however alike the days are and though all looks share one reference. Dependence only makes
+    alarms come in clumps.
+    """
+    return min(false_alarms.count * _DAYS[every] / _DAYS[false_alarms.per], _MOST_ALPHA)
+
+
+def judge(columns: Sequence[ColumnDrift], *, alpha: float, windows: Sequence[int] = (1,)) -> DriftJudgement:
+    """A column has drifted if its distance matters and its adjusted p-value is at most ``alpha``.
+
+    Without any drift the chance of naming a column is at most ``alpha`` where p-values are independent or rise
+    together, as those of overlapping windows and of columns that share their rows do (Benjamini and Yekutieli 2001);
+    with drift, at most a share of ``alpha`` of the named columns is expected to be named falsely.
+
+    :param columns: One entry per column and window, from ``compare``.
+    :param windows: All windows of the policy; those that could not be filled count as if they had been looked at.
+    """
+    measured = [column for column in columns if _is_known(column)]
+    named: dict[tuple[str, str], list[ColumnDrift]] = {_name(column): [] for column in columns}
+    tried = max(len(columns), len(named) * len(windows))
+    chances = adjusted([column.p_value for column in measured if column.p_value is not None], tried=tried)
+    for column, chance in zip(measured, chances, strict=True):
+        drifted = chance <= alpha and column.distance is not None and column.distance >= column.threshold
+        named[_name(column)].append(column.model_copy(update={"adjusted": chance, "drifted": drifted}))
+    unmeasured = {_name(column): column for column in reversed(columns)}
+    found = tuple(_telling(entries) if entries else unmeasured[name] for name, entries in named.items())
+    return DriftJudgement(verdict=_drift_verdict(found), columns=found)
+
+
+def adjusted(p_values: Sequence[float], *, tried: int | None = None) -> list[float]:
+    """p-values over all of them together (Benjamini and Hochberg 1995), in the order they came in.
+
+    :param tried: How many were tried, if more than are known.
+    """
+    tried = len(p_values) if tried is None else tried
+    answer, least = [1.0] * len(p_values), 1.0
+    order = sorted(range(len(p_values)), key=p_values.__getitem__, reverse=True)
+    for place, index in enumerate(order):
+        least = min(least, p_values[index] * tried / (len(order) - place))
+        answer[index] = least
+    return answer
+
+
+def _name(column: ColumnDrift) -> tuple[str, str]:
+    return column.role, column.column
+
+
+def _is_known(column: ColumnDrift) -> bool:
+    values = (column.p_value, column.distance)
+    return all(value is not None and math.isfinite(value) for value in values)
+
+
+def _telling(entries: Sequence[ColumnDrift]) -> ColumnDrift:
+    """A window in which the column drifted, and of those the one with the smallest adjusted p-value."""
+    return min(entries, key=lambda one: (not one.drifted, one.adjusted, -(one.distance or 0.0), one.window))
+
+
+def _drift_verdict(columns: Sequence[ColumnDrift]) -> Verdict:
+    if any(column.drifted for column in columns):
+        return Verdict.FAIL
+    return Verdict.PASS if columns and all(map(_is_known, columns)) else Verdict.INCONCLUSIVE
 
 
 def drifted_share(columns: Sequence[ColumnDrift]) -> float | None:
