@@ -113,7 +113,7 @@ class _Scoring:
         spec, classes = self.comparison.spec, self.candidate.info.classes
         return ScoredRows(
             task=task_of(classes),
-            truth=_truth(self.table, self.candidate),
+            truth=truth_of(self.table, self.candidate),
             scores={},
             keys=self.table[self.columns.key].to_numpy(),
             classes=tuple(map(str, classes)),
@@ -154,7 +154,7 @@ class _Scoring:
         if spec.baseline is not None:
             return _given_baseline(self.table, spec.baseline, classes)
         training = self.inputs.rows[~self.held]
-        truth, weight = _truth(training, self.candidate), _weights(training, spec.weight)
+        truth, weight = truth_of(training, self.candidate), _weights(training, spec.weight)
         if not classes:
             return np.full(rows, np.average(truth, weights=weight))
         shares = np.bincount(truth.astype("int64"), weights=weight, minlength=len(classes))
@@ -187,14 +187,14 @@ def _check_slices(rows: pd.DataFrame, slices: Sequence[str]) -> None:
             )
 
 
-def _truth(rows: pd.DataFrame, candidate: LoadedModel) -> Numbers:
+def truth_of(rows: pd.DataFrame, candidate: LoadedModel) -> Numbers:
     """The target as the metrics take it: a class's place, or the number itself."""
     name, where = candidate.trained.dataset.columns.target, candidate.trained.dataset.uri
     if name not in rows.columns:
         raise ColumnError(f"there is no target column {name!r} to judge by", where=where, way_out="check data.target")
     if not candidate.info.classes:
         return rows[name].to_numpy("float64")
-    places = _places(rows[name], candidate.info.classes)
+    places = class_places(rows[name], candidate.info.classes)
     strange = sorted({str(value) for value in rows[name][places.isna()]})
     if strange:
         raise ColumnError(
@@ -205,7 +205,7 @@ def _truth(rows: pd.DataFrame, candidate: LoadedModel) -> Numbers:
     return places.to_numpy("float64")
 
 
-def _places(labels: pd.Series[Any], classes: Sequence[Any]) -> pd.Series[Any]:
+def class_places(labels: pd.Series[Any], classes: Sequence[Any]) -> pd.Series[Any]:
     """Each label's place among the classes; missing where it is none of them."""
     place = {_plain(label): float(number) for number, label in enumerate(classes)}
     return labels.map({value: place.get(_plain(value)) for value in labels.unique()}).astype("float64")
@@ -245,7 +245,7 @@ def _given_baseline(rows: pd.DataFrame, name: str, classes: Sequence[Any]) -> Nu
 
     where = "evaluation.baseline"
     if classes and name in rows.columns:
-        places = _places(rows[name], classes).to_numpy("float64")
+        places = class_places(rows[name], classes).to_numpy("float64")
         if np.isfinite(places).all():
             return places if len(classes) == TWO_CLASSES else np.eye(len(classes))[places.astype("int64")]
         if len(classes) > TWO_CLASSES:
