@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,17 @@ import pandas as pd  # noqa: TID253  # no DAG file imports a test
 import pytest
 
 from ml_lifecycle.backends.files import write_parquet
-from ml_lifecycle.core.contracts import Columns, DropRule, RunRequest, Scalar, ScoredPartition, Source, Verdict
-from ml_lifecycle.core.errors import DigestMismatchError
+from ml_lifecycle.core.contracts import (
+    Columns,
+    DropRule,
+    MeasurementSpec,
+    RunRequest,
+    Scalar,
+    ScoredPartition,
+    Source,
+    Verdict,
+)
+from ml_lifecycle.core.errors import DigestMismatchError, UnknownMetricError
 from ml_lifecycle.stages import runner
 from ml_lifecycle.stages.performance import PerformanceJob, measure_performance
 from ml_lifecycle.stages.runner import Tools
@@ -22,19 +33,16 @@ def request(partition: str = "2013-02") -> RunRequest:
     return RunRequest(model="trips", stream="monitor", partition=partition, partitions=(partition,))
 
 
-def score(
+def publish(
     tools: Tools,
-    scores: list[float],
+    table: pd.DataFrame,
     *,
-    keys: str = "abcd",
     partition: str = "2013-02",
     classes: tuple[Scalar, ...] = (False, True),
-    probabilities: dict[str, list[float]] | None = None,
+    digest: str = "1" * 64,
 ) -> ScoredPartition:
     """Predictions as scoring publishes them."""
     uri = f"scored/{partition}"
-    labels = [value >= 0.5 for value in scores]
-    table = pd.DataFrame({"trip": list(keys), "score": scores, "label": labels, **(probabilities or {})})
     fingerprint = tools.data.publish(uri, lambda folder: write_parquet(table, folder / "predictions.parquet"))
     scored = ScoredPartition(
         model="trips",
@@ -42,13 +50,27 @@ def score(
         uri=uri,
         rows=len(table),
         version=3,
-        digest="1" * 64,
+        digest=digest,
         fingerprint=fingerprint,
         dataset_fingerprint="2" * 64,
         classes=classes,
     )
     runner.record("score", scored, tools, model="trips")
     return scored
+
+
+def score(
+    tools: Tools,
+    scores: list[float],
+    *,
+    keys: str = "abcd",
+    classes: tuple[Scalar, ...] = (False, True),
+    probabilities: dict[str, list[float]] | None = None,
+) -> ScoredPartition:
+    """A few rows with these scores."""
+    labels = [value >= 0.5 for value in scores]
+    table = pd.DataFrame({"trip": list(keys), "score": scores, "label": labels, **(probabilities or {})})
+    return publish(tools, table, classes=classes)
 
 
 def outcomes(tmp_path: Path, **columns: Any) -> None:
@@ -65,6 +87,8 @@ def performance_job(**changes: Any) -> PerformanceJob:
         "metric": "accuracy",
         "at_least": 0.75,
         "min_rows": 4,
+        # Four rows show nothing: what is said of them is the estimate's.
+        "confidence": 0.5,
         **changes,
     }
     return PerformanceJob(**values)
@@ -151,7 +175,10 @@ def test_a_class_that_the_model_does_not_know_leaves_it_inconclusive(tools: Tool
 
     report = measure_performance(performance_job(), tools)
 
-    assert (report.verdict, report.detail) == (Verdict.INCONCLUSIVE, "accuracy is undefined on these rows")
+    assert (report.verdict, report.detail) == (
+        Verdict.INCONCLUSIVE,
+        "the labels hold 4, which the model does not know",
+    )
 
 
 def test_predictions_that_name_no_classes_are_about_the_label_that_sorts_last(tools: Tools, tmp_path: Path) -> None:
@@ -180,7 +207,6 @@ def test_no_predictions_is_inconclusive(tools: Tools) -> None:
             "none of the 4 predictions has a label",
         ),
         ({"trip": list("wxyz"), "late": [True] * 4}, "none of the 4 predictions has a label"),
-        ({"trip": list("aacd"), "late": [True] * 4}, "the labels cannot be joined"),
         ({"trip": list("abcd"), "lately": [True] * 4}, "did you mean 'lately'"),
         ({"trip": [1, 2, 3, 4], "late": [True] * 4}, "the labels cannot be joined"),
     ],
@@ -201,7 +227,10 @@ def test_labels_that_are_not_there_are_inconclusive_and_never_a_crash(
 
 @pytest.mark.parametrize(
     ("changes", "detail"),
-    [({"metric": "roc_auc"}, "roc_auc is undefined on these rows"), ({"at_least": None}, "no limit was set")],
+    [
+        ({"metric": "roc_auc"}, "roc_auc is undefined on these rows: the rows hold one class only"),
+        ({"at_least": None}, "no limit was set"),
+    ],
 )
 def test_an_undefined_metric_or_no_limit_is_inconclusive(
     changes: dict[str, Any], detail: str, tools: Tools, tmp_path: Path
@@ -241,3 +270,155 @@ def test_predictions_that_no_stage_made_are_not_measured(tools: Tools, tmp_path:
 
     assert report.verdict is Verdict.INCONCLUSIVE
     assert "the ledger knows of no scoring" in report.detail
+
+
+# --- What labels are enough for --------------------------------------------------------------------------------------
+
+
+def many(tools: Tools, tmp_path: Path, *, right: int, rows: int = 400, labelled: int | None = None) -> None:
+    """So many rows, of which the first ``right`` ones turn out as predicted."""
+    keys = [f"t{place}" for place in range(rows)]
+    table = pd.DataFrame(
+        {"trip": keys, "score": [0.9] * rows, "leaves": pd.date_range("2013-02-01", periods=rows, freq="h")}
+    )
+    publish(tools, table)
+    late = [place < right for place in range(rows)]
+    outcomes(tmp_path, trip=keys[:labelled], late=late[:labelled])
+
+
+def accuracy_job(**changes: Any) -> PerformanceJob:
+    return performance_job(**{"at_least": 0.8, "confidence": 0.95, "min_rows": 30, **changes})
+
+
+@pytest.mark.parametrize(
+    ("right", "verdict"),
+    # Wilson's one-sided 95% bounds are 0.810 and up, 0.799 to 0.861, 0.765 to 0.831, and 0.799 at most.
+    [(337, Verdict.PASS), (333, Verdict.INCONCLUSIVE), (320, Verdict.INCONCLUSIVE), (306, Verdict.FAIL)],
+)
+def test_a_limit_is_held_or_broken_where_the_bound_says_so(
+    right: int, verdict: Verdict, tools: Tools, tmp_path: Path
+) -> None:
+    many(tools, tmp_path, right=right)
+
+    report = measure_performance(accuracy_job(), tools)
+
+    assert report.verdict is verdict
+    assert report.metrics["accuracy"].value == right / 400
+    assert (report.predictions, report.labelled_rows, report.unlabelled_rows) == (400, 400, 0)
+
+
+def test_the_bounds_say_what_is_missing(tools: Tools, tmp_path: Path) -> None:
+    many(tools, tmp_path, right=333)
+    unclear = measure_performance(accuracy_job(), tools).detail
+    broken = measure_performance(accuracy_job(at_least=0.95), tools).detail
+
+    assert re.fullmatch(
+        r"0\.79\d+ to 0\.86\d+ neither meets nor breaks accuracy at least 0\.8 \(about [\d,]+ more rows .+\)",
+        unclear,
+    )
+    assert broken == "0.8325, at most 0.861 at 95% confidence, breaks accuracy at least 0.95"
+
+
+def test_two_limits_both_have_to_hold(tools: Tools, tmp_path: Path) -> None:
+    many(tools, tmp_path, right=360)
+
+    inside = measure_performance(accuracy_job(at_most=0.99), tools)
+    above = measure_performance(accuracy_job(at_most=0.85), tools)
+
+    assert (inside.verdict, above.verdict) == (Verdict.PASS, Verdict.FAIL)
+    assert "at least 0.87" in above.detail
+
+
+def test_rows_of_one_day_count_for_less_where_they_are_alike(tools: Tools, tmp_path: Path) -> None:
+    many(tools, tmp_path, right=337)
+
+    alone = measure_performance(accuracy_job(), tools).metrics["accuracy"]
+    by_day = measure_performance(accuracy_job(spec=MeasurementSpec(cluster="day")), tools)
+
+    wide = by_day.metrics["accuracy"]
+    assert alone.low is not None
+    assert wide.low is not None
+    assert wide.low < alone.low
+    assert by_day.verdict is Verdict.INCONCLUSIVE
+
+
+def test_rows_that_cannot_be_clustered_as_asked_are_not_judged(tools: Tools, tmp_path: Path) -> None:
+    many(tools, tmp_path, right=400)
+
+    report = measure_performance(accuracy_job(spec=MeasurementSpec(cluster="airport")), tools)
+
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "'airport' is not among the columns of the labels" in report.detail
+
+
+def test_a_few_early_labels_are_not_judged_where_more_are_asked_for(tools: Tools, tmp_path: Path) -> None:
+    many(tools, tmp_path, right=400, labelled=100)
+
+    plain = measure_performance(accuracy_job(), tools)
+    asked = measure_performance(accuracy_job(min_coverage=0.5), tools)
+
+    assert (plain.verdict, plain.unlabelled_rows) == (Verdict.PASS, 300)
+    assert asked.verdict is Verdict.INCONCLUSIVE
+    assert asked.detail.startswith("only 25.0% of the predictions have a label, 50.0% are needed: ")
+
+
+def test_every_label_is_accounted_for(tools: Tools, tmp_path: Path) -> None:
+    score(tools, [0.9] * 6, keys="abcdef")
+    outcomes(
+        tmp_path,
+        trip=[*"aabbcdzd", None],
+        late=pd.array([True, True, True, False, False, None, True, None, True], dtype="boolean"),
+    )
+    rule = DropRule(column="late", because="never arrived")
+
+    report = measure_performance(performance_job(drop=(rule,), min_rows=1), tools)
+
+    # a twice, b contradicted, c once, d dropped (and said twice), e and f without a label; z was not predicted.
+    assert (report.predictions, report.labelled_rows, report.dropped_rows, report.unlabelled_rows) == (6, 2, 1, 3)
+    assert (report.duplicate_labels, report.conflicting_labels) == (2, 1)
+    assert report.metrics["accuracy"].value == 0.5
+    assert "1 labels are of rows that were not predicted; 1 labels have no key" in report.detail
+    assert report.labels_digest == tools.data.file_digest("outcomes/2013-02.parquet")
+
+
+def test_the_lag_of_labels_is_told_and_clocks_that_run_backwards_too(tools: Tools, tmp_path: Path) -> None:
+    leaves = pd.to_datetime(["2013-02-01T23:59:59.999Z"] * 3, utc=True)
+    publish(tools, pd.DataFrame({"trip": list("abc"), "leaves": leaves, "score": [0.9] * 3}))
+    told = ["2013-02-02T00:59:59.999+01:00", "2013-02-02T00:00:59.999", "2013-02-01T12:00:00Z"]
+    outcomes(tmp_path, trip=list("abc"), late=[True] * 3, told=told)
+
+    report = measure_performance(performance_job(labelled_at="told", min_rows=1), tools)
+
+    # The first label came at once, the second after a minute, the third before its row.
+    assert report.lag_s == 30.0
+    assert "1 labels are older than their rows" in report.detail
+
+
+def test_numbers_are_held_to_their_limits(tools: Tools, tmp_path: Path) -> None:
+    score(tools, [1.0, 2.0, 3.0, 4.0], classes=())
+    outcomes(tmp_path, trip=list("abcd"), late=[1.5, 2.5, 2.0, 4.0])
+
+    report = measure_performance(performance_job(metric="mae", at_least=None, at_most=0.6), tools)
+
+    assert report.metrics["mae"].value == pytest.approx(0.5)
+    assert report.verdict is Verdict.PASS
+
+
+def test_a_metric_that_does_not_fit_is_refused_before_labels_are_there(tools: Tools) -> None:
+    score(tools, SCORES)
+
+    with pytest.raises(UnknownMetricError, match="'acuracy' is not a metric of a binary model"):
+        measure_performance(performance_job(metric="acuracy"), tools)
+
+
+def test_a_team_s_own_metric_is_measured_on_labels(tools: Tools, tmp_path: Path) -> None:
+    module = tmp_path / "project" / "include" / "hits.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("def share(truth, score):\n    return float(((score > 0.5) == truth).mean())\n")
+    tools = dataclasses.replace(tools, project=tmp_path / "project")
+    many(tools, tmp_path, right=360)
+
+    report = measure_performance(accuracy_job(metric="include.hits:share"), tools)
+
+    assert report.metrics["include.hits:share"].value == 0.9
+    assert report.verdict is Verdict.PASS

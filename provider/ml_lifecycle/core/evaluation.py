@@ -94,6 +94,11 @@ def decide(
     )
 
 
+def judge_limit(rule: GateRule, measured: Measured) -> GateCheck:
+    """One limit, held against what was measured on all rows."""
+    return _judge(rule, measured, rule.confidence, broken=bool(_broken(rule, [measured])))
+
+
 def policy_digest(rules: Sequence[GateRule], spec: MeasurementSpec | None = None) -> str:
     """Digest of the rules, in the order in which they are applied, and of how they are measured."""
     digests = [rule.content_digest() for rule in rules]

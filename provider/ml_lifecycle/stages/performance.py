@@ -14,7 +14,6 @@ from ml_lifecycle.core.contracts import (
     Columns,
     Contract,
     DropRule,
-    Evaluation,
     GateCheck,
     GateRule,
     MeasurementSpec,
@@ -32,25 +31,25 @@ from ml_lifecycle.core.errors import (
     ColumnError,
     DataError,
     DigestMismatchError,
-    LifecycleError,
     PassingError,
     RequestError,
 )
 from ml_lifecycle.core.evaluation import PERIODS, judge_limit
 from ml_lifecycle.stages.contenders import class_places, task_of
 from ml_lifecycle.stages.data import apply_drop_rules, require_columns
-from ml_lifecycle.stages.evaluation import read_predictions
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.scoring import PREDICTIONS, probability_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ml_lifecycle.backends.evaluation.rows import ScoredRows
+    from ml_lifecycle.backends.evaluation.rows import ScoredRows, Task
     from ml_lifecycle.backends.monitoring.labels import Joined
 
 _OF_NUMBERS: Final = ("mae", "rmse", "mape", "wape", "r2")
 """Metrics that a target of numbers is measured by, whatever made the predictions."""
+_OF_EITHER: Final = ("mean_prediction", "bias")
+"""Metrics of numbers and of two classes."""
 _TWO: Final = 2
 
 
@@ -123,12 +122,21 @@ def measure_performance(job: PerformanceJob, tools: Tools) -> PerformanceReport:
     published = _published(job, tools)
     if isinstance(published, str):
         return _report(job, None, detail=published)
+    _check_metric(job, published.scored.classes)
     report = _report(job, published.scored.version, rows=len(published.table))
     report = report.model_copy(update={"estimate": _estimate(job, published, tools)})
     labelled = _labelled(job, published.table, tools)
     if isinstance(labelled, str):
         return report.model_copy(update={"detail": labelled})
     return report.model_copy(update=_measured(job, published, labelled, tools))
+
+
+def _check_metric(job: PerformanceJob, classes: Sequence[Scalar]) -> None:
+    """Refuse a metric that does not fit the model before anybody waits for labels."""
+    from ml_lifecycle.backends.evaluation.metrics import check_metric
+
+    if classes and job.metric not in _OF_NUMBERS:
+        check_metric(job.metric, task_of(classes))
 
 
 def _report(job: PerformanceJob, version: int | None, *, rows: int = 0, detail: str = "") -> PerformanceReport:
@@ -143,6 +151,8 @@ def _report(job: PerformanceJob, version: int | None, *, rows: int = 0, detail: 
         predictions=rows,
         unlabelled_rows=rows,
         detail=detail,
+        at_least=job.at_least,
+        at_most=job.at_most,
     )
 
 
@@ -288,13 +298,15 @@ def _rules(job: PerformanceJob) -> list[GateRule]:
 
 def _in_words(check: GateCheck) -> str:
     """What was held against what, where it does not pass."""
-    if check.verdict is Verdict.PASS or check.observed is None:
-        return check.detail if check.verdict is not Verdict.PASS else ""
-    side = check.low if check.at_most == (check.verdict is Verdict.FAIL) else check.high
-    bound = f" ({'at least' if side == check.low else 'at most'} {side:.4g} for certain)" if side is not None else ""
-    said = "breaks" if check.verdict is Verdict.FAIL else "neither breaks nor meets"
-    detail = f": {check.detail}" if check.detail else ""
-    return f"{check.observed:.4g}{bound if check.verdict is Verdict.FAIL else ''} {said} {check.rule}{detail}"
+    if check.observed is None or check.low is None or check.high is None:
+        return check.detail
+    if check.verdict is Verdict.PASS:
+        return ""
+    if check.verdict is Verdict.INCONCLUSIVE:
+        detail = f" ({check.detail})" if check.detail else ""
+        return f"{check.low:.4g} to {check.high:.4g} neither meets nor breaks {check.rule}{detail}"
+    bound = f"at least {check.low:.4g}" if check.at_most else f"at most {check.high:.4g}"
+    return f"{check.observed:.4g}, {bound} at {check.confidence or 0:.0%} confidence, breaks {check.rule}"
 
 
 def _too_few(job: PerformanceJob, labelled: _Labelled) -> str:
@@ -315,9 +327,9 @@ def _as_scored_rows(job: PerformanceJob, labelled: pd.DataFrame, classes: Sequen
 
     target = labelled[_target(job)]
     names = probability_columns(classes)
-    task = task_of(classes) if names else "regression" if job.metric in _OF_NUMBERS else "binary"
+    task = _task(target, job.metric, classes)
     try:
-        truth = _truth(target, job.metric, classes)
+        truth = _truth(target, task, classes)
         if not truth.notna().all():
             strange = sorted({str(value) for value in target[truth.isna()]})
             return f"the labels hold {', '.join(strange[:3])[:200]}, which the model does not know"
@@ -334,18 +346,34 @@ def _as_scored_rows(job: PerformanceJob, labelled: pd.DataFrame, classes: Sequen
         return f"the labels cannot be measured: {error}"
 
 
-def _truth(target: pd.Series[Any], metric: str, classes: Sequence[Scalar]) -> pd.Series[Any]:
+def _task(target: pd.Series[Any], metric: str, classes: Sequence[Scalar]) -> Task:
+    """What is measured: predictions that name no classes are numbers, unless metric and labels say otherwise."""
+    if len(classes) > _TWO:
+        return "multiclass"
+    if metric in _OF_NUMBERS:
+        return "regression"
+    of_any = ":" in metric or metric in _OF_EITHER
+    return "binary" if classes or not of_any or _is_two(target) else "regression"
+
+
+def _truth(target: pd.Series[Any], task: Task, classes: Sequence[Scalar]) -> pd.Series[Any]:
     """The target as numbers; of two classes, scores are about the second one, whichever of them the labels hold."""
     from pandas.api import types
 
     is_number = types.is_numeric_dtype(target.dtype)
-    if classes and not (is_number and metric in _OF_NUMBERS):
+    if classes and not (is_number and task == "regression"):
         return class_places(target, classes)
-    if is_number and (metric in _OF_NUMBERS or target.isin([0, 1]).all()):
+    if is_number and (task == "regression" or _is_two(target)):
         return target.astype("float64")
     values = target if is_number else target.astype(str)
     hits: pd.Series[Any] = values.eq(values.max()).astype("float64")
     return hits
+
+
+def _is_two(target: pd.Series[Any]) -> bool:
+    from pandas.api import types
+
+    return not types.is_numeric_dtype(target.dtype) or bool(target.isin([0, 1]).all())
 
 
 # --- The estimate ----------------------------------------------------------------------------------------------------

@@ -79,7 +79,11 @@ def metric_of(
     :raises UnknownMetricError: no metric of this task is called so.
     """
     check_metric(name, rows.task)
-    found = estimate(name, Part(rows, spec), contender, own=own)
+    return as_metric(estimate(name, Part(rows, spec), contender, own=own))
+
+
+def as_metric(found: Estimate) -> Metric:
+    """An estimate with its two-sided 95% interval; ``None`` where they are not known."""
     low, high = _ends(found.bounds)
     return Metric(value=found.value, rows=found.rows, low=low, high=high)
 

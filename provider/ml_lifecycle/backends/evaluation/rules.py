@@ -44,6 +44,11 @@ def measure_rules(
     return tuple(one for number, rule in enumerate(rules) for one in _measure(number, rule, measurement, judged=judged))
 
 
+def held_against(rule: GateRule, found: Estimate) -> Measured:
+    """What a rule about all rows is held against, of a metric that was estimated before."""
+    return _measured(0, rule, "", found, 1)
+
+
 def _measure(number: int, rule: GateRule, measurement: _Measurement, *, judged: int) -> Iterator[Measured]:
     if rule.metric in OPERATIONAL:
         yield _operational(number, rule, measurement.evaluation)
