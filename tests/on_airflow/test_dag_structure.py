@@ -108,7 +108,7 @@ def test_the_dags_of_a_model_are_joined_by_its_assets_alone(late: dict[str, Any]
         "late_release.deploy": ["late_champion"],
         "late_rollback.rollback": ["late_champion"],
         "late_score.score": ["late_scored"],
-        "late_monitor.respond": ["late_retrain"],
+        "late_monitor.respond": ["late_retrain", "late_rollback_wanted"],
     }
     assert woken_by(late["late_train"]) == ["late_retrain"]
     assert woken_by(late["late_release"]) == ["late_candidate"]
@@ -171,8 +171,10 @@ def test_a_newer_candidate_can_ask_while_an_older_question_is_open(late: dict[st
     assert late["late_release"].max_active_runs > 1
 
 
-def test_two_monitoring_runs_never_ask_for_a_training_at_the_same_moment(late: dict[str, Any]) -> None:
-    assert late["late_monitor"].get_task("respond").max_active_tis_per_dag == 1
+def test_data_is_held_to_its_suite_before_a_response_where_the_file_says_so(dags: Dags) -> None:
+    monitor = dags("held", ("monitoring:\n", "monitoring:\n  quality: true\n"))["held_monitor"]
+
+    assert {"quality > respond", "drift > respond"} <= edges(monitor)
 
 
 def test_a_dag_s_page_says_whose_it_is_and_how_to_start_it(late: dict[str, Any]) -> None:

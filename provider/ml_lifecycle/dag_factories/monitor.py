@@ -25,6 +25,7 @@ from ml_lifecycle.operators.monitoring import (
     MonitorPerformanceOperator,
     RespondToMonitoringOperator,
 )
+from ml_lifecycle.operators.validation import CheckQualityOperator
 from ml_lifecycle.sensors.data import DatasetReadySensor
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ OPEN_RUNS = 4
 
 
 def monitor_dag(pipeline: Pipeline) -> DAG:
-    """Wait until the partition was scored; look for drift, and at performance once the labels are in; respond."""
+    """Wait until the partition was scored; look at its data, for drift, and at performance by its labels; respond."""
     data, model = pipeline.data, pipeline.model
     monitoring = monitoring_of(pipeline)
     watched = _watched(pipeline)
@@ -61,30 +62,64 @@ def monitor_dag(pipeline: Pipeline) -> DAG:
             source=plain(data.source),
             related=related_of(data),
             columns=columns_of(data),
-            threshold=monitoring.drift.threshold,
-            share=monitoring.drift.share,
-            # Each one holds two tables and a report in memory.
+            every=data.partitions,
+            policy=monitoring.policy(time=data.time).to_xcom(),
+            scored=plain(pipeline.scoring.output) if pipeline.scoring else None,
+            # Each one holds a table in memory.
             max_active_tis_per_dag=1,
         )
         ready >> drift
         performance = None
         if monitoring.performance is not None and pipeline.scoring is not None:
             performance = _performance(pipeline, monitoring, pipeline.scoring, request, ready)
-        limits = plain(monitoring.retrain)
-        RespondToMonitoringOperator(
-            task_id="respond",
-            model=model,
+        _respond(
+            pipeline,
+            monitoring,
             request=request,
             drift=drift.output,
             performance=performance,
-            on_drift=monitoring.on_drift,
-            cooldown=limits["cooldown"],
-            stop_after=limits["stop_after"],
-            contact=pipeline.contact,
-            # The cooldown holds only if no two runs ask at the same moment.
-            max_active_tis_per_dag=1,
+            quality=_quality(pipeline, request, ready) if monitoring.quality else None,
         )
     return dag
+
+
+def _quality(pipeline: Pipeline, request: Any, ready: DatasetReadySensor) -> Any:
+    if pipeline.validation is None:
+        return None
+    quality = CheckQualityOperator(
+        task_id="quality",
+        model=pipeline.model,
+        request=request,
+        source=plain(pipeline.data.source),
+        related=related_of(pipeline.data),
+        columns=columns_of(pipeline.data),
+        suite=pipeline.validation.suite,
+    )
+    ready >> quality
+    return quality.output
+
+
+def _respond(pipeline: Pipeline, monitoring: MonitoringSection, **reports: Any) -> None:
+    data = pipeline.data
+    RespondToMonitoringOperator(
+        task_id="respond",
+        model=pipeline.model,
+        **reports,
+        on_drift=monitoring.on_drift,
+        on_performance=monitoring.on_performance,
+        on_quality=monitoring.on_quality,
+        limits=plain(monitoring.retrain),
+        data={
+            "source": plain(data.source),
+            "labels": plain(data.labels),
+            "related": related_of(data),
+            "columns": columns_of(data),
+            "every": data.partitions,
+            "window": data.window,
+        },
+        runbook=monitoring.runbook or "",
+        contact=pipeline.contact,
+    )
 
 
 def monitoring_of(pipeline: Pipeline) -> MonitoringSection:
@@ -111,7 +146,11 @@ def _performance(
         metric=rule.metric,
         at_least=rule.at_least,
         at_most=rule.at_most,
+        confidence=rule.confidence,
         min_rows=rule.min_rows,
+        min_coverage=rule.min_coverage,
+        labelled_at=rule.labelled_at,
+        measurement=pipeline.evaluation.spec.to_xcom(),
         # Without labels in time it runs all the same, and says that nothing is known.
         trigger_rule=TriggerRule.NONE_FAILED,
     )
@@ -141,7 +180,8 @@ def _dag(pipeline: Pipeline, monitoring: MonitoringSection) -> DAG:
     when = f"by its schedule `{monitoring.schedule}`, one run per interval, and " if monitoring.schedule else ""
     then = {
         "retrain": "asks for a training with the reason",
-        "alert": "says so in the log of `respond`",
+        "rollback": "goes back to the champion before",
+        "alert": "tells the model's team",
         "nothing": "only records it",
     }[monitoring.on_drift]
     waiting = math.ceil(pipeline.data.labels_after / PERIODS[pipeline.data.partitions])

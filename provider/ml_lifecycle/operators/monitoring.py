@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from ml_lifecycle.core.contracts import Stream
+from ml_lifecycle.core.contracts import MonitoringResponse, Stream
+from ml_lifecycle.core.errors import LifecycleError
 from ml_lifecycle.hooks.notify import alert_owner
 from ml_lifecycle.hooks.tasks import Handed
 from ml_lifecycle.links import ReportLink
-from ml_lifecycle.operators.assets import announce, retrain_asset
+from ml_lifecycle.operators.assets import announce_response, retrain_asset, rollback_wanted_asset
 from ml_lifecycle.operators.base import LifecycleOperator
 
 if TYPE_CHECKING:
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 
 
 class DetectDriftOperator(LifecycleOperator):
-    """Compare a partition with what the champion was trained on; returns a ``DriftReport``.
+    """Compare a partition with what the champion knows; returns a ``DriftReport``.
 
     :param source: The rows, ``{"uri": "flights/{{ partition }}.parquet"}``.
     :param columns: ``{"key": ..., "time": ..., "target": ...}``.
     :param related: Tables that the features need beside the rows, by name.
-    :param threshold: Distance above which a column has drifted, 0 to 1.
-    :param share: Share of drifted columns at which the data has drifted, 0 to 1.
+    :param every: How often a partition arrives: ``hourly``, ``daily`` or ``monthly``; left out, as its name says.
+    :param policy: When data counts as drifted: fields of :class:`~ml_lifecycle.core.contracts.DriftPolicy`, such as
+        ``{"false_alarms": {"count": 1, "per": "quarter"}, "block": "day"}``.
+    :param scored: Folder of the predictions, ``{"uri": "scored/{{ partition }}"}``; left out, they are not compared.
     """
 
     stream: Stream = "monitor"
@@ -39,31 +42,34 @@ class DetectDriftOperator(LifecycleOperator):
         source: Mapping[str, Any],
         columns: Mapping[str, Any],
         related: Mapping[str, Mapping[str, Any]] | None = None,
-        threshold: float = 0.1,
-        share: float = 0.3,
+        every: str | None = None,
+        policy: Mapping[str, Any] | None = None,
+        scored: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.source = source
         self.columns = columns
         self.related = related
-        self.threshold = threshold
-        self.share = share
+        self.every = every
+        self.policy = policy
+        self.scored = scored
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:
         """The drift report, as plain JSON."""
-        from ml_lifecycle.stages import monitoring
+        from ml_lifecycle.stages import drift
 
         job = self.job(
-            monitoring.DriftJob,
+            drift.DriftJob,
             request=self.resolved(context, tools),
             source=self.source,
             related=self.related or {},
             columns=self.columns,
-            threshold=self.threshold,
-            share=self.share,
+            every=self.every,
+            policy=self.policy or {},
+            scored=self.scored,
         )
-        report = self.conclude(monitoring.detect_drift, job, tools)
+        report = self.conclude(drift.detect_drift, job, tools)
         self.report_uri = report.report_uri
         return report.to_xcom()
 
@@ -77,7 +83,12 @@ class MonitorPerformanceOperator(LifecycleOperator):
     :param metric: What is measured.
     :param at_least: Least good value.
     :param at_most: Greatest good value.
+    :param confidence: One-sided, of the bounds that decide, 0.5 to below 1.
     :param min_rows: With fewer labelled rows, nothing is known.
+    :param min_coverage: Share of the predictions that must have a label before anything is judged, 0 to 1.
+    :param labelled_at: Column of the labels that says when each became known.
+    :param measurement: How the metric is measured and bounded: fields of
+        :class:`~ml_lifecycle.core.contracts.MeasurementSpec`.
     :param drop: Rows that do not count, ``[{"column": ..., "equals": ..., "because": ...}, ...]``.
     """
 
@@ -92,7 +103,11 @@ class MonitorPerformanceOperator(LifecycleOperator):
         metric: str,
         at_least: float | None = None,
         at_most: float | None = None,
+        confidence: float = 0.95,
         min_rows: int = 30,
+        min_coverage: float = 0.0,
+        labelled_at: str | None = None,
+        measurement: Mapping[str, Any] | None = None,
         drop: Sequence[Mapping[str, Any]] = (),
         **kwargs: Any,
     ) -> None:
@@ -103,7 +118,11 @@ class MonitorPerformanceOperator(LifecycleOperator):
         self.metric = metric
         self.at_least = at_least
         self.at_most = at_most
+        self.confidence = confidence
         self.min_rows = min_rows
+        self.min_coverage = min_coverage
+        self.labelled_at = labelled_at
+        self.measurement = measurement
         self.drop = drop
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:
@@ -120,26 +139,38 @@ class MonitorPerformanceOperator(LifecycleOperator):
             metric=self.metric,
             at_least=self.at_least,
             at_most=self.at_most,
+            confidence=self.confidence,
             min_rows=self.min_rows,
+            min_coverage=self.min_coverage,
+            labelled_at=self.labelled_at,
+            spec=self.measurement or {},
         )
         return self.conclude(performance.measure_performance, job, tools).to_xcom()
 
 
 class RespondToMonitoringOperator(LifecycleOperator):
-    """Decide what the reports call for; returns a ``MonitoringResponse`` and emits the ``retrain`` asset.
+    """Decide what the reports call for; returns a ``MonitoringResponse`` and emits ``retrain`` or ``rollback_wanted``.
 
-    The task is skipped where no training is asked for; its return value then says why.
+    The task is skipped where neither is asked for; its return value then says why. Two tasks that decide at the same
+    moment, in whatever runs, ask for one training.
 
     :param drift: What :class:`DetectDriftOperator` returned, or ``None``.
     :param performance: What :class:`MonitorPerformanceOperator` returned, or ``None``.
-    :param on_drift: What follows drift or lost performance: ``retrain``, ``alert`` or ``nothing``.
-    :param cooldown: Least time between two requests, in seconds or as an ISO 8601 duration such as ``P7D``.
-    :param stop_after: Requests in a row without a new champion, after which only an alert follows.
+    :param quality: What :class:`~ml_lifecycle.operators.validation.CheckQualityOperator` returned, or ``None``.
+    :param on_drift: What follows drift: ``retrain``, ``rollback``, ``alert`` or ``nothing``.
+    :param on_performance: What follows lost performance; left out, what follows drift.
+    :param on_quality: What follows data that fails its suite: ``alert`` or ``nothing``.
+    :param limits: Of retraining: ``cooldown`` and ``remind_after`` (seconds or an ISO 8601 duration such as ``P7D``),
+        ``stop_after``, ``budget`` (``{"count": 4, "per": "quarter"}``) and ``new_rows``.
+    :param data: What a training reads, so that somebody looks whether there is anything new: ``source``, ``labels``,
+        ``related``, ``columns``, ``every`` and ``window``. Left out, nobody looks.
+    :param runbook: Where people read what to do.
     :param contact: Where people reach the model's team; an alert tells it to the deployment's notifiers.
     """
 
-    template_fields: Sequence[str] = (*LifecycleOperator.template_fields, "drift", "performance")
+    template_fields: Sequence[str] = (*LifecycleOperator.template_fields, "drift", "performance", "quality")
     stream: Stream = "monitor"
+    operator_extra_links = (ReportLink(),)
 
     def __init__(
         self,
@@ -147,41 +178,61 @@ class RespondToMonitoringOperator(LifecycleOperator):
         model: str,
         drift: Handed | None = None,
         performance: Handed | None = None,
+        quality: Handed | None = None,
         on_drift: str = "retrain",
-        cooldown: str | float = "P7D",
-        stop_after: int = 3,
+        on_performance: str | None = None,
+        on_quality: str = "alert",
+        limits: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        runbook: str = "",
         contact: str = "",
         **kwargs: Any,
     ) -> None:
-        super().__init__(model=model, **{"outlets": [retrain_asset(model)], **kwargs})
+        super().__init__(model=model, **{"outlets": [retrain_asset(model), rollback_wanted_asset(model)], **kwargs})
         self.drift = drift
         self.performance = performance
+        self.quality = quality
         self.on_drift = on_drift
-        self.cooldown = cooldown
-        self.stop_after = stop_after
+        self.on_performance = on_performance
+        self.on_quality = on_quality
+        self.limits = limits
+        self.data = data
+        self.runbook = runbook
         self.contact = contact
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:
         """The response, as plain JSON."""
-        from ml_lifecycle.stages import monitoring
+        from ml_lifecycle.stages import response
 
         job = self.job(
-            monitoring.ResponseJob,
+            response.ResponseJob,
             request=self.resolved(context, tools),
             drift=self.drift,
             performance=self.performance,
+            quality=self.quality,
             on_drift=self.on_drift,
-            cooldown=self.cooldown,
-            stop_after=self.stop_after,
+            on_performance=self.on_performance,
+            on_quality=self.on_quality,
+            runbook=self.runbook,
+            **(self.limits or {}),
+            **(self.data or {}),
         )
-        response = self.conclude(monitoring.respond, job, tools)
-        if response.action == "alert":
-            alert_owner(context, model=self.model, contact=self.contact, event="alert", what=response.reason)
-        if response.action != "retrain":
+        found = self.conclude(response.respond, job, tools)
+        if found.told:
+            alert_owner(context, model=self.model, contact=self.contact, event="alert", what=found.reason)
+        self._show_trend(found, tools)
+        announce_response(context, found)
+        if found.action not in ("retrain", "rollback"):
             # A skipped task returns nothing, and what was found should still be readable beside it.
-            context["ti"].xcom_push(key="return_value", value=response.to_xcom())
-            raise AirflowSkipException(f"{response.action}: {response.reason}")
-        # Not as "partition": what is trained on is the newest data with labels, not the data that drifted.
-        extra = {"model": self.model, "observed": response.partition, "reason": response.reason}
-        announce(context, retrain_asset(self.model), extra)
-        return response.to_xcom()
+            context["ti"].xcom_push(key="return_value", value=found.to_xcom())
+            raise AirflowSkipException(f"{found.action}: {found.reason}")
+        return found.to_xcom()
+
+    def _show_trend(self, found: MonitoringResponse, tools: Tools) -> None:
+        """Put the page behind the task's button; what was decided stands without it."""
+        from ml_lifecycle.stages.trend import publish_trend
+
+        try:
+            self.report_uri = publish_trend(self.model, found.partition, tools)
+        except LifecycleError as error:
+            self.log.warning("The trend could not be drawn: %s", error)

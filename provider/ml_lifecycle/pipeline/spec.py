@@ -619,8 +619,17 @@ class PerformanceSection(Section):
     """Least good value."""
     at_most: float | None = None
     """Greatest good value."""
+    confidence: float = Field(default=0.95, ge=0.5, lt=1)
+    """One-sided, of the bounds that decide; at 0.5 the metric itself decides."""
     min_rows: int = Field(default=30, ge=1)
     """With fewer labelled rows, nothing is known."""
+    min_coverage: Annotated[float, BeforeValidator(parse_share), WithJsonSchema(_SHARE_SCHEMA)] = Field(
+        default=0.0, ge=0, le=1
+    )
+    """Share of the predictions that must have a label before anything is judged, such as 80%: early labels are often
+    biased."""
+    labelled_at: Text | None = None
+    """Column of the labels that says when each became known."""
 
 
 class RetrainSection(Section):
@@ -634,6 +643,8 @@ class RetrainSection(Section):
     """How many requests at most, such as 4 per quarter; left out: as many as the cooldown allows."""
     new_rows: int = Field(default=1, ge=0)
     """Least number of labelled rows that no training has seen yet."""
+    remind_after: Duration = timedelta(days=7)
+    """After this time people are told of the same finding again."""
 
 
 Response = Literal["retrain", "rollback", "alert", "nothing"]
@@ -662,7 +673,7 @@ class MonitoringSection(Section):
     on_drift: Response = "retrain"
     """What follows drift."""
     on_performance: Response | None = None
-    """What follows lost performance; left out: what follows drift."""
+    """What follows lost performance; left out: what follows drift. A rollback needs lost performance."""
     on_quality: Literal["alert", "nothing"] = "alert"
     """What follows data that fails the suite: no model is trained on it either way."""
     runbook: Text | None = Field(default=None, examples=["https://wiki.example.com/flight-delays"])
