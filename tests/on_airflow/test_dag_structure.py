@@ -172,7 +172,9 @@ def test_a_newer_candidate_can_ask_while_an_older_question_is_open(late: dict[st
 
 
 def test_data_is_held_to_its_suite_before_a_response_where_the_file_says_so(dags: Dags) -> None:
-    monitor = dags("held", ("monitoring:\n", "monitoring:\n  quality: true\n"))["held_monitor"]
+    suite = ("training:\n", "validation: {suite: include/suite.json}\ntraining:\n")
+
+    monitor = dags("held", suite, ("monitoring:\n", "monitoring:\n  quality: true\n"))["held_monitor"]
 
     assert {"quality > respond", "drift > respond"} <= edges(monitor)
 
