@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from ml_lifecycle.backends.reports import words
@@ -14,8 +15,9 @@ from ml_lifecycle.backends.reports.histograms import TAIL, histogram
 from ml_lifecycle.backends.reports.page import Fact
 from ml_lifecycle.backends.reports.rendering import template
 from ml_lifecycle.core.approval import is_web_page
-from ml_lifecycle.core.contracts import ColumnDrift, DriftPolicy, DriftReport, Rate, Verdict
+from ml_lifecycle.core.contracts import ColumnDrift, DriftReport, Rate, Verdict
 from ml_lifecycle.core.evaluation import rounded
+from ml_lifecycle.core.trend import is_unknown
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -60,8 +62,6 @@ _GLOSSARY: Final[Mapping[str, str]] = {
     ),
 }
 _BILLIONTH, _RARE, _MILLION = 1e-9, 1e-3, 1e6
-_LEAST, _WHOLE = 0.01, 10
-"""Percent: what is told at all, and from where on without a decimal."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def render_drift(
         "unknown": lines(unknown),
         "still": lines(still),
         "unfold": not moved and len(still) <= _FEW,
-        "policy": list(_policy(report.policy, report.alpha)),
+        "policy": list(_policy(report)),
         "glossary": list(_glossary(columns)),
         "current": report.current.fingerprint[:12],
         "reference": report.reference.fingerprint[:12],
@@ -162,11 +162,6 @@ def _sorted(
     return sorted(moved, key=matters), sorted(unknown, key=matters), sorted(still, key=matters)
 
 
-def is_unknown(column: ColumnDrift) -> bool:
-    """Whether nobody can say that a column stayed: it was not measured, or its certainty is not known."""
-    return column.distance is None or column.p_value is None
-
-
 def _scale(columns: Sequence[ColumnDrift]) -> Scale | None:
     return Scale.of([0.0, *(one.distance or 0.0 for one in columns), *(one.threshold for one in columns)])
 
@@ -181,13 +176,13 @@ def _line(windows: Sequence[ColumnDrift], scale: Scale | None, shape: Markup | s
         kind="what the model answers" if one.role == "prediction" else words.clean(kind),
         detail=words.clean(one.detail, longest=300),
         drawing=against_limit(bar, scale, limit=one.threshold, at_most=True),
-        distance="not measured" if one.distance is None else share(one.distance),
+        distance="not measured" if one.distance is None else words.percent(one.distance),
         measures=_measures(one),
         chance=chance(one.adjusted if one.adjusted is not None else one.p_value),
         windows=tuple(_windows(windows)),
         importance="" if one.importance is None else f"{one.importance:.0%}",
         missing=_change(one.missing_before, one.missing),
-        unseen=f"{share(one.unseen)} in unseen categories" if one.unseen else "",
+        unseen=f"{words.percent(one.unseen)} in unseen categories" if one.unseen else "",
         shape=shape,
     )
 
@@ -205,7 +200,7 @@ def _windows(windows: Sequence[ColumnDrift]) -> Iterator[str]:
         return
     for one in windows:
         span = "newest partition" if one.window == 1 else f"last {one.window} partitions"
-        yield f"{span}: {share(one.distance)}, {chance(one.adjusted if one.adjusted is not None else one.p_value)}"
+        yield f"{span}: {words.percent(one.distance)}, {chance(one.adjusted if one.adjusted is not None else one.p_value)}"
 
 
 def _shape(column: ColumnDrift, reference: Profile | None, current: Profile | None) -> Markup | str:
@@ -215,18 +210,8 @@ def _shape(column: ColumnDrift, reference: Profile | None, current: Profile | No
     return "" if before is None or after is None else histogram(before, after)
 
 
-def share(value: float | None) -> str:
-    """A share in percent with the digits that tell: ``0.04%``, ``12%``; a dash for what is not known."""
-    if value is None or not math.isfinite(value):
-        return words.NOTHING
-    percent = 100 * value
-    if 0 < percent < _LEAST:
-        return f"below {_LEAST}%"
-    return f"{percent:.0f}%" if percent >= _WHOLE or percent == 0 else f"{percent:.2g}%"
-
-
 def _change(before: float | None, after: float | None) -> str:
-    was, now = share(before), share(after)
+    was, now = words.percent(before), words.percent(after)
     return now if was == now else f"{was} → {now}"
 
 
@@ -235,7 +220,7 @@ def chance(p_value: float | None) -> str:
     if p_value is None or not math.isfinite(p_value):
         return words.NOTHING
     if p_value >= _RARE:
-        return share(p_value)
+        return words.percent(p_value)
     if p_value < _BILLIONTH:
         return "below 1 in a billion"
     many = 1 / p_value
@@ -259,7 +244,7 @@ def headline(report: DriftReport, found: Sequence[Sequence[ColumnDrift]]) -> str
 
 
 def _notes(report: DriftReport, found: Sequence[Sequence[ColumnDrift]]) -> Iterator[str]:
-    if report.verdict is Verdict.PASS:
+    if report.verdict is Verdict.PASS and report.version:
         yield f"A false alarm is expected {budget(report.policy.false_alarms)} at most."
     predictions = [one for windows in found for one in windows[:1] if one.role == "prediction"]
     if any(one.drifted for one in predictions):
@@ -277,6 +262,9 @@ def budget(rate: Rate) -> str:
 
 
 def _facts(report: DriftReport) -> Iterator[Fact]:
+    if not report.version:
+        yield from _files(report)
+        return
     yield Fact("Champion", f"version {report.version}")
     yield Fact("Looked at", words.clean(report.partition), words.count(report.current.rows, "row"))
     partitions = report.reference_partitions or report.reference.partitions
@@ -290,6 +278,14 @@ def _facts(report: DriftReport) -> Iterator[Fact]:
         )
 
 
+def _files(report: DriftReport) -> Iterator[Fact]:
+    """Of a comparison of files, that no model stands behind."""
+    for name, dataset in (("Looked at", report.current), ("Compared with", report.reference)):
+        yield Fact(name, words.clean(PurePath(dataset.uri).name), words.count(dataset.rows, "row"))
+    if report.alpha is not None:
+        yield Fact("This look may be wrong", chance(report.alpha))
+
+
 def _span(partitions: Sequence[str]) -> str:
     if not partitions:
         return ""
@@ -297,14 +293,19 @@ def _span(partitions: Sequence[str]) -> str:
     return first if len(partitions) == 1 else f"{first} to {last}"
 
 
-def _policy(policy: DriftPolicy, alpha: float | None) -> Iterator[Fact]:
-    spent = f"{chance(alpha)} at this look" if alpha is not None else ""
-    yield Fact("False alarms", f"{budget(policy.false_alarms)} at most", spent)
-    yield Fact("What matters", f"{share(policy.min_effect)} of the rows elsewhere", "less is no drift, however certain")
+def _policy(report: DriftReport) -> Iterator[Fact]:
+    policy, of_model = report.policy, bool(report.version)
+    if of_model:
+        spent = f"{chance(report.alpha)} at this look" if report.alpha is not None else ""
+        yield Fact("False alarms", f"{budget(policy.false_alarms)} at most", spent)
+    yield Fact(
+        "What matters", f"{words.percent(policy.min_effect)} of the rows elsewhere", "less is no drift, however certain"
+    )
     blocks = f"{words.clean(policy.block)}" if policy.block else "none"
     yield Fact("Blocks", blocks, "rows that are not independent" if policy.block else "each row stands for itself")
-    yield Fact("Windows", ", ".join(map(str, policy.windows)), "partitions looked at as one")
-    yield Fact("Reference", _REFERENCES[policy.reference])
+    if of_model:
+        yield Fact("Windows", ", ".join(map(str, policy.windows)), "partitions looked at as one")
+        yield Fact("Reference", _REFERENCES[policy.reference])
 
 
 def _glossary(columns: Sequence[ColumnDrift]) -> Iterator[tuple[str, str]]:
