@@ -178,7 +178,7 @@ def _line(windows: Sequence[ColumnDrift], scale: Scale | None, shape: Markup | s
         drawing=against_limit(bar, scale, limit=one.threshold, at_most=True),
         distance="not measured" if one.distance is None else words.percent(one.distance),
         measures=_measures(one),
-        chance=chance(one.adjusted if one.adjusted is not None else one.p_value),
+        chance=_chance(one),
         windows=tuple(_windows(windows)),
         importance="" if one.importance is None else f"{one.importance:.0%}",
         missing=_change(one.missing_before, one.missing),
@@ -200,7 +200,7 @@ def _windows(windows: Sequence[ColumnDrift]) -> Iterator[str]:
         return
     for one in windows:
         span = "newest partition" if one.window == 1 else f"last {one.window} partitions"
-        yield f"{span}: {words.percent(one.distance)}, {chance(one.adjusted if one.adjusted is not None else one.p_value)}"
+        yield f"{span}: {words.percent(one.distance)}, {_chance(one)}"
 
 
 def _shape(column: ColumnDrift, reference: Profile | None, current: Profile | None) -> Markup | str:
@@ -213,6 +213,10 @@ def _shape(column: ColumnDrift, reference: Profile | None, current: Profile | No
 def _change(before: float | None, after: float | None) -> str:
     was, now = words.percent(before), words.percent(after)
     return now if was == now else f"{was} → {now}"
+
+
+def _chance(column: ColumnDrift) -> str:
+    return chance(column.adjusted if column.adjusted is not None else column.p_value)
 
 
 def chance(p_value: float | None) -> str:

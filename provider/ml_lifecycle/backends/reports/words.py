@@ -25,6 +25,8 @@ MARKS: Final[Mapping[Verdict, str]] = {
 }
 _LARGE, _MIDDLE, _SMALL = 1000.0, 10.0, 0.001
 _MOST_DIGITS = 7
+_LEAST, _WHOLE = 0.01, 10
+"""Percent: what is told at all, and from where on without a decimal."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,16 @@ def share(value: float) -> str:
     """A confidence such as ``99.97%``: as many nines as it has."""
     text = f"{100 * value:.4f}".rstrip("0").rstrip(".")
     return f"{text}%"
+
+
+def percent(value: float | None) -> str:
+    """A share of rows with the digits that tell: ``0.04%``, ``12%``; a dash for what is not known."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    many = 100 * value
+    if 0 < many < _LEAST:
+        return f"below {_LEAST}%"
+    return f"{many:.0f}%" if many >= _WHOLE or many == 0 else f"{many:.2g}%"
 
 
 def count(many: int, one: str, more: str = "") -> str:
