@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import datetime, timedelta, timezone
 from typing import Literal
 
@@ -58,6 +59,26 @@ def window_of(partition: str, every: Every, count: int) -> tuple[str, ...]:
         raise RequestError(f"a window of {count} partitions reads nothing", way_out="ask for 1 or more")
     newest = start_of(partition, every)
     return tuple(partition_name(_step(newest, every, -back), every) for back in reversed(range(count)))
+
+
+def window_without(
+    partition: str, every: Every, count: int, *, excluded: Collection[str], available: Collection[str] | None
+) -> tuple[str, ...]:
+    """The ``count`` newest partitions up to ``partition`` that are not excluded, oldest first.
+
+    For what is excluded the window reaches further back, as long as the partitions there are available.
+
+    :param available: ``None`` where nobody looked.
+    :raises RequestError: the name is malformed, or ``count`` is below 1.
+    """
+    kept = [name for name in window_of(partition, every, count) if name not in excluded]
+    longer = window_of(partition, every, count + len(excluded))
+    for name in reversed(longer[: len(excluded)]):
+        if len(kept) == count or (name not in excluded and available is not None and name not in available):
+            break
+        if name not in excluded:
+            kept.insert(0, name)
+    return tuple(kept)
 
 
 def every_of(partition: str) -> Every:

@@ -23,6 +23,8 @@ DEFAULT_TARGET: Mapping[str, Any] = {"backend": "alias"}
 """Where a model serves that says nothing else."""
 ALL_TRAFFIC = 100
 """Percent."""
+MONITORING = "monitoring"
+"""Who moved a champion that monitoring asked to roll back."""
 SANDBOX = "sandbox"
 """The environment in which nothing is ever moved."""
 

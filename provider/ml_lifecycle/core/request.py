@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ml_lifecycle.core.contracts import Contract, RunRequest, Scalar, Stream
-from ml_lifecycle.core.data import EXAMPLES, Every, render, window_of
+from ml_lifecycle.core.data import EXAMPLES, Every, render, window_of, window_without
 from ml_lifecycle.core.errors import RequestError, did_you_mean
 
 Trigger = Literal["manual", "scheduled", "asset", "backfill", "command"]
@@ -65,7 +65,9 @@ def merge_request(
 
     :param conf: ``partition``, ``reason``, ``hyperparameters`` (training) and ``version`` (release, rollback); a value
         of ``None`` or ``""`` is a form field left empty.
-    :param event: Extra of the asset event that started the run; keys of no concern here are passed over.
+    :param event: Extra of the asset event that started the run; keys of no concern here are passed over. A training
+        leaves out the partitions that it names as ``excluded``, and reaches further back for them, unless conf names
+        a partition; a rollback is about the ``epoch`` that it names.
     :param scheduled: The partition of the schedule's interval; ``None`` for runs that have none.
     :param available: Names of the partitions that are there, sorted; ``None`` where a sensor waits for them later.
     :param held: Which partitions each source holds, by its uri; errors then say which file is missing.
@@ -76,9 +78,14 @@ def merge_request(
     _refuse_unknown(asked, stream)
     told = _filled(event)
     partitions: tuple[str, ...] = ()
+    excluded = _excluded(told) if stream == "train" and "partition" not in asked else ()
     if "partition" in TAKES[stream]:
-        newest = _partition(asked, told, scheduled, available, held or {})
-        partitions = window_of(newest, every, window if stream == "train" else 1)
+        usable = None if available is None else [name for name in available if name not in excluded]
+        newest = _partition(asked, told, scheduled, usable, held or {}, excluded=excluded)
+        count = window if stream == "train" else 1
+        partitions = window_without(newest, every, count, excluded=excluded, available=available)
+        if not partitions:
+            raise _nothing_there(held or {}, excluded)
         _refuse_absent(partitions, available, held or {}, every)
     return RunRequest(
         model=model,
@@ -91,6 +98,8 @@ def merge_request(
         requester=requester,
         hyperparameters=_overrides(asked.get("hyperparameters", {}), hyperparameters),
         version=_version(asked.get("version", told.get("version"))) if "version" in TAKES[stream] else None,
+        epoch=_epoch(told) if stream == "rollback" and not asked else None,
+        excluded=tuple(name for name in excluded if partitions and name > partitions[0]),
     )
 
 
@@ -115,6 +124,8 @@ def _partition(
     scheduled: str | None,
     available: Sequence[str] | None,
     held: Mapping[str, Sequence[str]],
+    *,
+    excluded: Sequence[str],
 ) -> str:
     for place, values in (("conf", asked), ("event", told)):
         if "partition" in values:
@@ -123,9 +134,14 @@ def _partition(
         return scheduled
     if available:
         return max(available)
+    raise _nothing_there(held, excluded)
+
+
+def _nothing_there(held: Mapping[str, Sequence[str]], excluded: Sequence[str]) -> RequestError:
+    without = f" without {', '.join(excluded)}, whose data was refused" if excluded else ""
     found = [f"{uri} holds {f'{min(names)} to {max(names)}' if names else 'none'}" for uri, names in held.items()]
-    raise RequestError(
-        "; ".join(["there is no partition to work on", *found]),
+    return RequestError(
+        "; ".join([f"there is no partition to work on{without}", *found]),
         where="data.source",
         way_out="land the first partition below the data root, or check the source's uri",
     )
@@ -198,6 +214,20 @@ def _version(value: Any) -> int | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
     raise RequestError(f"{value!r} is not a model version", where="version", way_out="give a whole number from 1 on")
+
+
+def _epoch(told: Mapping[str, Any]) -> int | None:
+    epoch = told.get("epoch")
+    if epoch is None or (isinstance(epoch, int) and not isinstance(epoch, bool) and epoch >= 1):
+        return epoch
+    raise RequestError(f"{epoch!r} is not an epoch", where="event: epoch", way_out="give a whole number from 1 on")
+
+
+def _excluded(told: Mapping[str, Any]) -> tuple[str, ...]:
+    names = told.get("excluded", [])
+    if not isinstance(names, list):
+        raise RequestError(f"{names!r} is no list", where="event: excluded", way_out="list partitions")
+    return tuple(sorted({_text("excluded", name, place="event") for name in names}))
 
 
 def _overrides(values: Any, declared: Mapping[str, HyperparameterSpec]) -> dict[str, Scalar]:

@@ -15,6 +15,7 @@ from ml_lifecycle.core.errors import (
     ConfigurationError,
     NoDecisionError,
     RollbackNotReadyError,
+    RollbackOutdatedError,
     ServiceUnavailableError,
 )
 from ml_lifecycle.core.evaluation import policy_digest
@@ -185,6 +186,8 @@ class _Gate(Contract):
 class RollbackModelOperator(_MovesChampion):
     """Make the previous champion serve again; returns a ``Deployment``. Clearing the task moves nothing twice.
 
+    Where monitoring asked for it and the champion that it found bad serves no longer, the task is skipped.
+
     :param target: ``{"backend": "alias", ...}``: where to serve, if the ledger does not say where the previous champion
         did.
     """
@@ -196,7 +199,11 @@ class RollbackModelOperator(_MovesChampion):
         from ml_lifecycle.stages import deployment
 
         job = self.job(deployment.RollbackJob, request=self.resolved(context, tools), target=dict(self.target))
-        return self._announced(self.conclude(deployment.roll_back, job, tools), context, tools)
+        try:
+            deployed = self.conclude(deployment.roll_back, job, tools)
+        except RollbackOutdatedError as outdated:
+            raise AirflowSkipException(str(outdated)) from None
+        return self._announced(deployed, context, tools)
 
 
 class RehearseRollbackOperator(LifecycleOperator):

@@ -26,18 +26,27 @@ from ml_lifecycle.core.contracts import (
     RunRequest,
     Verdict,
 )
-from ml_lifecycle.core.deployment import ALL_TRAFFIC, DEFAULT_TARGET, SANDBOX, objection
+from ml_lifecycle.core.deployment import (
+    ALL_TRAFFIC,
+    DEFAULT_TARGET,
+    MONITORING,
+    SANDBOX,
+    is_outdated,
+    objection,
+)
 from ml_lifecycle.core.errors import (
     LifecycleError,
     NoDecisionError,
     PassingError,
     RollbackNotReadyError,
+    RollbackOutdatedError,
     ServiceUnavailableError,
     StaleEpochError,
     TargetRefusedError,
 )
 from ml_lifecycle.stages.champion import load_champion, verified_package
 from ml_lifecycle.stages.evidence import registration_of
+from ml_lifecycle.stages.response import is_wanted
 from ml_lifecycle.stages.runner import Tools
 
 
@@ -109,8 +118,10 @@ def roll_back(job: RollbackJob, tools: Tools) -> Deployment:
 
     The audit names requester and reason. The same run makes one move, however often its task is run. Where the present
     champion serves in another place, that place serves the previous one as well: nothing goes on with what was
-    rolled back.
+    rolled back. Monitoring may ask for a rollback of the champion that it found bad, and of no other one.
 
+    :raises RollbackOutdatedError: the champion that monitoring found bad serves no longer.
+    :raises NoDecisionError: the run says that monitoring asked for it, and the ledger does not.
     :raises LedgerError: there is no earlier champion, or it is not the version that the request names.
     :raises DigestMismatchError: the bytes of the previous champion are not those that served; nothing is changed.
     :raises TargetRefusedError: a sandbox moves nothing.
@@ -121,16 +132,19 @@ def roll_back(job: RollbackJob, tools: Tools) -> Deployment:
     with _refusal_audited("rollback", request, tools):
         _refuse_sandbox(request, tools)
         move = tools.ledger.rolled_back(request.model, tools.environment, key)
+        if move is None:
+            _refuse_unwanted(request, tools)
         version = request.version if move is not None else _looked_back(job, tools)
     if move is None:
         move = tools.ledger.rollback(
             request.model,
             tools.environment,
             key=key,
-            moved_by=request.requester or "unknown",
+            moved_by=request.requester or (MONITORING if request.trigger == "asset" else "unknown"),
             reason=request.reason.strip() or "no reason given",
             at=at,
             version=version,
+            epoch=request.epoch,
         )
     with _refusal_audited("rollback", request, tools):
         return _carry_out(move, _places(move, job.target, tools), _no_objection, tools)
@@ -282,6 +296,20 @@ def _refuse_contradicted(decision: Decision, tools: Tools) -> None:
 def _refuse_unsigned(decision: Decision, tools: Tools) -> None:
     """An answer from outside has to be signed, still, by somebody whose signed answers this deployment counts."""
     verify_signed_votes(decision, tools.ledger.votes(decision.ask.ask_id), tools.approver_keys())
+
+
+def _refuse_unwanted(request: RunRequest, tools: Tools) -> None:
+    """An event that anybody may write starts no rollback: monitoring's own answer has to stand in the ledger."""
+    if request.trigger == "asset" and (request.epoch is None or not is_wanted(request.model, request.epoch, tools)):
+        raise NoDecisionError(
+            f"monitoring asked for no rollback of epoch {request.epoch}",
+            where=f"{request.model} in {tools.environment}",
+            way_out=f"trigger {request.model}_rollback by hand to go back",
+        )
+    if why := is_outdated(request.epoch, tools.ledger.head(request.model, tools.environment)):
+        raise RollbackOutdatedError(
+            why, where=f"{request.model} in {tools.environment}", way_out="nothing is to be done"
+        )
 
 
 def _refuse_sandbox(request: RunRequest, tools: Tools) -> None:

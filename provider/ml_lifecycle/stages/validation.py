@@ -16,6 +16,7 @@ from ml_lifecycle.backends.validation.base import ValidationResult, Validator
 from ml_lifecycle.core.contracts import (
     Columns,
     Contract,
+    DataRejection,
     DatasetRef,
     ExpectationResult,
     RunRequest,
@@ -27,7 +28,7 @@ from ml_lifecycle.core.contracts import (
 from ml_lifecycle.core.errors import DataRejectedError, NoRowsError, SuiteError
 from ml_lifecycle.core.validation import blocks, in_words, judge, reason_to_block, unmet
 from ml_lifecycle.stages.data import SnapshotJob, dataset_ref, publish_dataset, snapshot
-from ml_lifecycle.stages.runner import Tools
+from ml_lifecycle.stages.runner import Tools, record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,9 +78,13 @@ def validate(job: ValidationJob, tools: Tools) -> ValidationReport:
         findings = Findings(first=first, last=last, dataset=dataset, set_aside=set_aside)
     report_uri = _publish_report(job, suite, findings, tools)
     if blocks(findings.verdict, job.on_failure):
+        reason = reason_to_block(findings.last.results)
+        rejection = DataRejection(model=job.model, dataset=job.dataset, reason=reason, report_uri=report_uri)
+        # Monitoring asks for no training on it; the error alone would leave nothing in the ledger.
+        record("reject_data", rejection, tools, model=job.model)
         rest = f"; after {findings.set_aside} rows were set aside" if findings.set_aside else ""
         raise DataRejectedError(
-            reason_to_block(findings.last.results) + rest,
+            reason + rest,
             where=f"{job.dataset.uri} held to {job.suite}",
             way_out=f"mend the data or the suite; the report is {report_uri}",
             report_uri=report_uri,

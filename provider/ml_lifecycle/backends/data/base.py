@@ -53,6 +53,17 @@ class DataStore(ABC):
         :raises PartitionUnreadableError: it cannot be read as a table, or has no row.
         """
 
+    def count_rows(self, uri: str, column: str | None = None) -> int:
+        """How many rows the file has, or how many of them hold a value in a column; 0 where there is no such column.
+
+        :raises PartitionMissingError: nothing is there.
+        :raises PartitionUnreadableError: it cannot be read as a table, or has no row.
+        """
+        table = self.read_table(uri)
+        if column is None:
+            return len(table)
+        return int(table[column].notna().sum()) if column in table.columns else 0
+
     @abstractmethod
     def file_digest(self, uri: str) -> str:
         """SHA-256 of the file's bytes."""

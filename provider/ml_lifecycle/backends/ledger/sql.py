@@ -386,7 +386,7 @@ class SqlLedger(Ledger):
                 return _move(made)
             moves = _moves(tx, model, environment)
             if why := deployment.is_outdated(epoch, moves[-1] if moves else None):
-                raise RollbackOutdatedError(why, where=f"{model} in {environment}", way_out="look at what serves")
+                raise RollbackOutdatedError(why, where=f"{model} in {environment}", way_out="nothing is to be done")
             back = _earlier(tx, model, environment, version)
             row = {
                 "model": model,
