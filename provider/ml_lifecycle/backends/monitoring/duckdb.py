@@ -87,6 +87,13 @@ class DuckDbProfiler(Profiler):
             maker = _FrameMaker(connection, source, step, source.sample(step))
             return Frame(columns=tuple(maker.frame(name, types[name], name in categorical) for name in chosen))
 
+    def names(self, table: Table) -> tuple[str, ...]:
+        """The columns that can be counted, in order; of files, only what they say of themselves is read."""
+        if self.derive is not None:
+            table = _in_memory(self.derive(self._sample(table).to_pandas()))
+        with self._connection() as connection, _reading(table):
+            return tuple(_types(connection, _open(connection, table)))
+
     def profile(self, table: Table, frame: Frame, *, block: str | None = None, time: str | None = None) -> Profile:
         """One query per column; with blocks it groups by bin and by block and cell in the same pass."""
         if self.derive is None:
@@ -156,7 +163,7 @@ def _open(connection: duckdb.DuckDBPyConnection, table: Table) -> _Source:
     found = _resolved(table)
     if isinstance(found, list):
         if found[0].suffix == ".parquet":
-            return _parquet(found, table)
+            return _parquet(connection, found, table)
         relation = f"read_csv({_texts(found)}, union_by_name = true, sample_size = 100000)"
         return _Source(relation, _streamed(connection, relation), _called(table))
     connection.register("given", found)
@@ -165,15 +172,20 @@ def _open(connection: duckdb.DuckDBPyConnection, table: Table) -> _Source:
     return _Source("given", _streamed(connection, "given"), _called(table))
 
 
-def _parquet(files: list[Path], table: Table) -> _Source:
+def _parquet(connection: duckdb.DuckDBPyConnection, files: list[Path], table: Table) -> _Source:
     options = "union_by_name = true, hive_types_autocast = false, hive_partitioning = "
     options += "true" if isinstance(table, (str, Path)) and Path(table).is_dir() else "false"
-    numbered = f"read_parquet({_texts(files)}, {options}, file_row_number = true)"
-    return _Source(
-        f"read_parquet({_texts(files)}, {options})",
-        lambda step: f"(SELECT * EXCLUDE file_row_number FROM {numbered} WHERE file_row_number % {step} = 0)",  # noqa: S608
-        _called(table),
-    )
+    relation = f"read_parquet({_texts(files)}, {options})"
+
+    def sample(step: int) -> str:
+        if step == 1:
+            return relation
+        numbered = f"read_parquet({_texts(files)}, {options}, file_row_number = true)"
+        chosen = f"SELECT * EXCLUDE file_row_number FROM {numbered} WHERE file_row_number % {step} = 0"  # noqa: S608
+        connection.execute(f"CREATE TEMP TABLE sampled AS {chosen}")
+        return "sampled"
+
+    return _Source(relation, sample, _called(table))
 
 
 def _taken(connection: duckdb.DuckDBPyConnection, table: pa.Table) -> Callable[[int], str]:
@@ -210,11 +222,6 @@ def _streamed(connection: duckdb.DuckDBPyConnection, relation: str) -> Callable[
 
 def _resolved(table: Table) -> list[Path] | pa.Table | ds.Dataset:
     """The table's files, all of one format, or something that arrow reads."""
-    import pyarrow as pa
-    import pyarrow.dataset as ds
-
-    if isinstance(table, (pa.Table, ds.Dataset)):
-        return _plain(table) if isinstance(table, pa.Table) else table
     if isinstance(table, str) and "://" in table:
         return _remote(table)
     if isinstance(table, (str, Path)):
@@ -222,11 +229,13 @@ def _resolved(table: Table) -> list[Path] | pa.Table | ds.Dataset:
     elif isinstance(table, Sequence):
         files, base = [file for one in table for file in _files(Path(one))], None
     else:
-        return _in_memory(table)
+        return _of_arrow(table)
     if len({file.suffix for file in files}) != 1:
         raise DataError("the files are of several formats", where=_called(table), way_out="hand in those of one")
     above = base is not None and base.is_dir() and "=" in str(base.resolve())
     if any(_GLOB & set(str(file)) for file in files) or above:
+        import pyarrow.dataset as ds
+
         # DuckDB would take the names for patterns, or folders above the table for columns of it.
         partitioning = {"partitioning": "hive", "partition_base_dir": str(base)} if base and base.is_dir() else {}
         return ds.dataset([str(file) for file in files], format=files[0].suffix[1:], **partitioning)
@@ -271,6 +280,15 @@ def _remote(uri: str) -> ds.Dataset:
         ) from None
 
 
+def _of_arrow(table: pd.DataFrame | pa.Table | ds.Dataset) -> pa.Table | ds.Dataset:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    if isinstance(table, ds.Dataset):
+        return table
+    return _plain(table) if isinstance(table, pa.Table) else _in_memory(table)
+
+
 def _in_memory(table: pd.DataFrame) -> pa.Table:
     """A table of pandas as one of arrow; where a column mixes types, its values are compared as texts."""
     import pyarrow as pa
@@ -312,11 +330,10 @@ def _called(table: Table) -> str:
 def _reading(table: Table) -> Iterator[None]:
     """DuckDB's and arrow's complaints as ours."""
     import duckdb
-    import pyarrow as pa
 
     try:
         yield
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
+    except (duckdb.Error, OSError, ValueError) as error:
         first = str(error).strip().partition("\n")[0][:300]
         raise PartitionUnreadableError(
             f"it cannot be counted: {first}", where=_called(table), way_out="check that it is whole, and its format"

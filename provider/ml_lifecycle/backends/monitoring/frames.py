@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +42,8 @@ _MARGIN: Final = 1 / 16
 """What the bins go on beyond the sample, as a share of what it spans, on either side."""
 _WHOLE_SPAN: Final = 1024
 """Whole numbers that span no more than this have a bin each."""
+_WHOLE_LIMIT: Final = 2.0**52
+"""Below it, a float tells a whole number from the next one."""
 _CELLS: Final = 10
 _LEAST_SHARE: Final = 0.02
 """A cell of its own needs this share of the rows."""
@@ -65,17 +67,31 @@ def number_frame(name: str, sample: Values) -> ColumnFrame:
     """Bins and cells of a column of numbers; NaN and infinite values of the sample decide nothing."""
     import numpy as np
 
-    values = np.sort(sample[np.isfinite(sample)])
+    values = sample[np.isfinite(sample)]
+    frame = number_bins(name, values, whole=bool(np.all(values == np.floor(values))))
+    return with_cells(frame, np.bincount(bin_of(frame, values), minlength=frame.bins))
+
+
+def number_bins(name: str, values: Values, *, whole: bool) -> ColumnFrame:
+    """Bins of a column of numbers, without cells.
+
+    :param values: A sample, or quantiles that lie equally far apart; all of them finite.
+    :param whole: All of the sample's values are whole numbers.
+    """
+    import numpy as np
+
     if not len(values):
-        return _constant_frame(name, 0.0).model_copy(update={"cells": (2 * _LEAST_STEPS,)})
+        return _constant_frame(name, 0.0)
+    values = np.sort(values)
     low, high = float(values[0]), float(values[-1])
-    if high - low <= _WHOLE_SPAN and abs(low) < 2**52 and abs(high) < 2**52 and np.all(values == np.floor(values)):
-        frame = ColumnFrame(name=name, kind="number", curved=False, first=int(low) - 1, last=int(high) + 1)
-    elif low == high:
-        frame = _constant_frame(name, low)
-    else:
-        frame = _curved_frame(name, values)
-    return frame.model_copy(update={"cells": _number_cells(np.bincount(bin_of(frame, values), minlength=frame.bins))})
+    if whole and max(abs(low), abs(high)) < _WHOLE_LIMIT and high - low <= _WHOLE_SPAN:
+        return ColumnFrame(name=name, kind="number", curved=False, first=int(low) - 1, last=int(high) + 1)
+    return _constant_frame(name, low) if low == high else _curved_frame(name, values)
+
+
+def with_cells(frame: ColumnFrame, counts: Counts) -> ColumnFrame:
+    """The frame with cells that share these rows."""
+    return frame.model_copy(update={"cells": _number_cells(counts)})
 
 
 def bin_of(frame: ColumnFrame, values: Values) -> Counts:
@@ -141,6 +157,8 @@ def _number_cells(counts: Counts) -> tuple[int, ...]:
 
     taken = np.flatnonzero(counts)
     last = len(counts) - 1
+    if not len(taken):
+        return (last,)
     if len(taken) == 1:
         return tuple(sorted({max(int(taken[0]) - 1, 0), int(taken[0]), last}))
     share = counts.sum() / _CELLS
@@ -296,7 +314,7 @@ class Grouped:
         bins = np.ma.filled(np.ma.asarray(columns["bin"]).astype(np.int64), _ABSENT)
         sums = {
             name: np.ma.filled(np.ma.asarray(columns[name]).astype(float), np.nan)
-            for name in ("s", "q", "low", "high")
+            for name in ("s", "q", "low", "high", "large")
             if name in columns
         }
         if "b" not in columns:
@@ -311,6 +329,11 @@ class Grouped:
             rows[theirs].tolist(),
         )
 
+    def with_blocks(self, found: Sequence[tuple[Any, int, int]]) -> Grouped:
+        """The same with blocks, cells and their rows."""
+        keys, cells, rows = zip(*found, strict=True) if found else ((), (), ())
+        return replace(self, block_keys=keys, block_cells=cells, block_rows=rows)
+
     def moments(self, frame: ColumnFrame) -> Moments | None:
         """Mean and deviation from the sums; ``None`` where these say too little."""
         import numpy as np
@@ -324,6 +347,7 @@ class Grouped:
             square = float(self.sums["q"][there].sum()) / rows
         low, high = float(self.sums["low"][there].min()), float(self.sums["high"][there].max())
         known = all(math.isfinite(value) for value in (mean, square, low, high, frame.scale * mean + frame.center))
+        known = known and not ("large" in self.sums and self.sums["large"][there].any())
         variance = square - mean * mean
         if not known or (low < high and mean * mean > _MOST_CANCELLED * variance):
             return None

@@ -215,6 +215,11 @@ def save(profile: Profile, folder: Path) -> None:
     np.savez_compressed(folder / _COUNTS, **arrays)  # type: ignore[arg-type]  # its stub takes the switch only
 
 
+def is_stored(folder: Path) -> bool:
+    """Whether a profile lies in a folder, and not a table's files."""
+    return (folder / _FACTS).is_file() and (folder / _COUNTS).is_file()
+
+
 def load(folder: Path) -> Profile:
     """Read what :func:`save` wrote.
 
