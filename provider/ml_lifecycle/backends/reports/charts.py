@@ -23,9 +23,14 @@ BUCKETS: Final = 64
 _WIDTH, _HEIGHT = 720.0, 230.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 8.0, 24.0, 22.0
 _SPARK_WIDTH, _SPARK_HEIGHT = 200.0, 44.0
-_LABEL_ROOM = 64.0
+_LETTER, _LONGEST = 6.2, 13
+"""How wide a letter of a look's name is, and how many of them are shown."""
 _EVENT_ROOM = 22.0
 _TICKS = 4
+_WHOLE = 10
+"""Steps from here on need no decimal."""
+_MANY = 40
+"""Points of a sparkline from which on they are marked smaller."""
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -69,19 +74,22 @@ def chart(
     looks: Sequence[str],
     limits: Sequence[float] = (),
     events: Sequence[Event] = (),
-    from_zero: bool = False,
+    shares: bool = False,
 ) -> Markup:
-    """Lines over looks, with limits across and events from top to bottom; nothing where there is no number."""
+    """Lines over looks, with limits across and events from top to bottom; nothing where there is no number.
+
+    :param shares: The numbers are shares from 0 on, and told in percent.
+    """
     from markupsafe import Markup
 
     known = [one for line in series for one in _numbers([*line.values, *line.lows, *line.highs])]
     if not known:
         return Markup()
-    ticks = _ticks([*known, *_numbers(limits), *([0.0] if from_zero else [])])
+    ticks = _ticks([*known, *_numbers(limits), *([0.0] if shares else [])])
     plane = _Plane(len(looks), ticks[0], ticks[-1])
     drawn = Markup().join(
         [
-            *_grid(plane, ticks),
+            *_grid(plane, ticks, shares=shares),
             *_names(plane, looks),
             *_events(plane, events),
             *(_across(plane, limit) for limit in _numbers(limits)),
@@ -90,8 +98,8 @@ def chart(
         ]
     )
     said = "; ".join(_said(line, looks) for line in series)
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        int(_WIDTH), int(_HEIGHT), said, drawn
+    return Markup('<svg class="chart{}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        " many" if len(looks) > DOTS else "", int(_WIDTH), int(_HEIGHT), said, drawn
     )
 
 
@@ -112,8 +120,8 @@ def sparkline(values: Values, *, flagged: frozenset[int], limit: float, releases
         value = values[place]
         if value is not None and math.isfinite(value) and (place in flagged or place == last):
             pieces.append(_dot(plane, place, value, "f" if place in flagged else "e"))
-    return Markup('<svg class="spark" viewBox="0 0 {} {}" aria-hidden="true">{}</svg>').format(
-        int(_SPARK_WIDTH), int(_SPARK_HEIGHT), Markup().join(pieces)
+    return Markup('<svg class="spark{}" viewBox="0 0 {} {}" aria-hidden="true">{}</svg>').format(
+        " many" if len(kept) > _MANY else "", int(_SPARK_WIDTH), int(_SPARK_HEIGHT), Markup().join(pieces)
     )
 
 
@@ -135,14 +143,19 @@ def _ticks(numbers: Sequence[float]) -> list[float]:
     return [place * step for place in range(first, last + 1)]
 
 
-def _grid(plane: _Plane, ticks: Sequence[float]) -> Iterator[Markup]:
+def _grid(plane: _Plane, ticks: Sequence[float], *, shares: bool) -> Iterator[Markup]:
     from markupsafe import Markup
 
-    step = ticks[1] - ticks[0]
-    digits = min(max(0, -math.floor(math.log10(step) + 1e-9) + (f"{step:.2e}"[2] != "0")), 9)
+    step = (ticks[1] - ticks[0]) * (100 if shares else 1)
+    digits = min(max(0, -math.floor(math.log10(step) + 1e-9) + (f"{step:.2e}"[2] != "0" and step < _WHOLE)), 9)
     for tick in ticks:
         yield Markup('<path class="grid" d="M{} {}H{}"/><text class="r" x="{}" y="{}">{}</text>').format(
-            _LEFT, plane.y(tick), _WIDTH - _RIGHT, _LEFT - 6, plane.y(tick) + 3.5, f"{tick:,.{digits}f}"
+            _LEFT,
+            plane.y(tick),
+            _WIDTH - _RIGHT,
+            _LEFT - 6,
+            plane.y(tick) + 3.5,
+            f"{tick:.{digits}%}" if shares else f"{tick:,.{digits}f}",
         )
 
 
@@ -150,11 +163,16 @@ def _names(plane: _Plane, looks: Sequence[str]) -> Iterator[Markup]:
     """Names of as many looks as have room, the newest one among them."""
     from markupsafe import Markup
 
-    every = max(1, math.ceil(_LABEL_ROOM / (plane.width / max(len(looks), 1))))
+    names = [clean(look, longest=_LONGEST) for look in looks]
+    room = _LETTER * max(map(len, names)) + 12
+    every = max(1, math.ceil(room / (plane.width / len(looks))))
+    free = math.inf
     for place in range(len(looks) - 1, -1, -every):
-        yield Markup('<text class="m" x="{}" y="{}">{}</text>').format(
-            min(max(plane.x(place), _LEFT + 10), _WIDTH - 26), _HEIGHT - 6, clean(looks[place], longest=13)
-        )
+        middle = min(plane.x(place), _WIDTH - room / 2 + 6)
+        if free - middle < room:
+            continue
+        free = middle
+        yield Markup('<text class="m" x="{}" y="{}">{}</text>').format(round(middle, 1), _HEIGHT - 6, names[place])
 
 
 def _events(plane: _Plane, events: Sequence[Event]) -> Iterator[Markup]:

@@ -162,11 +162,12 @@ def _sorted(
     return sorted(moved, key=matters), sorted(unknown, key=matters), sorted(still, key=matters)
 
 
-def _scale(columns: Sequence[ColumnDrift]) -> Scale | None:
-    return Scale.of([0.0, *(one.distance or 0.0 for one in columns), *(one.threshold for one in columns)])
+def _scale(columns: Sequence[ColumnDrift]) -> Scale:
+    farthest = max([0.0, *(one.distance or 0.0 for one in columns), *(one.threshold for one in columns)])
+    return Scale(0.0, 1.05 * farthest or 1.0)
 
 
-def _line(windows: Sequence[ColumnDrift], scale: Scale | None, shape: Markup | str) -> _Line:
+def _line(windows: Sequence[ColumnDrift], scale: Scale, shape: Markup | str) -> _Line:
     one = windows[0]
     state = Verdict.FAIL if one.drifted else Verdict.INCONCLUSIVE if is_unknown(one) else Verdict.PASS
     bar = Bar(one.distance, 0.0 if one.distance is not None else None, one.distance, kind=state.value)

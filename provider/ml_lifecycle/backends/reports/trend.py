@@ -27,6 +27,8 @@ MOST_LOOKS: Final = 120
 _BELOW_REPORTS = re.compile(r"(\.\./){3}[A-Za-z0-9_./-]+")
 """Another report, as seen from the folder that a trend's page lies in."""
 _NAMED: Final = 4
+_TOLD: Final = 0.005
+"""Importance from which on it is told."""
 _ACTIONS: Final[Mapping[str, str]] = {
     "retrain": "retraining asked for",
     "rollback": "rollback asked for",
@@ -136,6 +138,8 @@ def _performance_in_words(report: PerformanceReport) -> str:
 
 def _facts(trend: Trend) -> Iterator[Fact]:
     looks = trend.looks
+    if not looks:
+        return
     first, last = words.clean(looks[0].partition), words.clean(looks[-1].partition)
     yield Fact("Looked at", first if first == last else f"{first} to {last}", words.count(len(looks), "partition"))
     compared = [look.drift for look in looks if look.drift is not None]
@@ -224,7 +228,7 @@ def _predictions(trend: Trend) -> Iterator[_Panel]:
     for name, found in sorted(by_name(trend.looks, "prediction").items()):
         values, flagged, limit = _over_time(found, len(looks))
         series = Series("distance", f"distance of {words.clean(name)}", values, flagged=flagged)
-        drawing = chart([series], looks=looks, limits=[limit], events=trend.events, from_zero=True)
+        drawing = chart([series], looks=looks, limits=[limit], events=trend.events, shares=True)
         yield _Panel(words.clean(name), "", drawing, ())
 
 
@@ -254,7 +258,7 @@ def _cards(trend: Trend) -> list[_Card]:
             drawing=sparkline(values, flagged=flagged, limit=limit, releases=releases),
             now=_now(found, last),
             often=f"drifted in {len(flagged):,} of {len(found):,}" if flagged else "",
-            importance="" if importance is None else f"importance {importance:.0%}",
+            importance=f"importance {importance:.0%}" if importance and importance >= _TOLD else "",
             drifts_now=last in flagged,
         )
         ranked.append((order, card))
