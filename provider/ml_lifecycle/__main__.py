@@ -19,11 +19,13 @@ from ml_lifecycle.commands import (
     backtest,
     decide,
     doctor,
+    drift,
     history,
     keygen,
     ledger,
     owners,
     predictions,
+    profile,
     status,
     verify,
 )
@@ -36,7 +38,6 @@ from ml_lifecycle.commands.output import (
     counted,
     print_json,
     publish_copy,
-    publish_text,
 )
 from ml_lifecycle.core.errors import DataError, LifecycleError, PipelineError, RequestError
 
@@ -123,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_file_commands(commands)
     _add_training_commands(commands)
     _add_model_commands(commands)
+    drift.add_parser(commands)
+    profile.add_parser(commands)
     backtest.add_parser(commands)
     history.add_parser(commands)
     audit.add_parser(commands)
@@ -200,14 +203,6 @@ def _add_model_commands(commands: Any) -> None:
     score.add_argument("--output", required=True, type=Path, help="parquet file that is written whole or not at all")
     _features(score)
     _workspace(score)
-    drift = _command(commands, "drift", _drift, "say how far one file has moved from another")
-    drift.add_argument("--reference", required=True, type=Path, metavar="FILE", help="parquet or csv: what was usual")
-    drift.add_argument("--current", required=True, type=Path, metavar="FILE", help="parquet or csv: what is compared")
-    drift.add_argument("--columns", default="", help="separated by commas (default: all that both files have)")
-    drift.add_argument("--threshold", type=float, default=0.1, help="distance of a drifted column (default: 0.1)")
-    drift.add_argument("--share", type=float, default=0.3, help="share of columns that is drift (default: 0.3)")
-    drift.add_argument("--report", type=Path, metavar="HTML", help="write a page for people here")
-    _json(drift)
 
 
 def _prediction_files(parser: argparse.ArgumentParser) -> None:
@@ -444,37 +439,6 @@ def _score(options: argparse.Namespace) -> int:
         publish_copy(folder / PREDICTIONS, options.output)
     _print_result(options, scored, f"scored {scored.rows} rows into {options.output}")
     return DONE
-
-
-def _drift(options: argparse.Namespace) -> int:
-    from ml_lifecycle.backends.data.local import read_table_file
-    from ml_lifecycle.stages.monitoring import compare_tables
-
-    for option, value in (("--threshold", options.threshold), ("--share", options.share)):
-        if not 0 < value <= 1:
-            raise RequestError(
-                f"{value} is not above 0 and at most 1", where=option, way_out="give a share such as 0.1"
-            )
-    found = compare_tables(
-        read_table_file(options.reference),
-        read_table_file(options.current),
-        columns=_names(options.columns) or None,
-        threshold=options.threshold,
-        share=options.share,
-        title=f"{options.current.name} against {options.reference.name}",
-    )
-    if options.report is not None:
-        publish_text(found.html, options.report)
-    if options.json:
-        columns = [column.to_xcom() for column in found.columns]
-        print_json({"verdict": found.verdict.value, "drifted_share": found.drifted_share, "columns": columns})
-    else:
-        share = "an unknown share" if found.drifted_share is None else f"{found.drifted_share:.0%}"
-        print(f"{found.verdict.value}: {share} of {len(found.columns)} columns drifted")
-        for one in found.columns:
-            distance = "not measurable" if one.distance is None else f"{one.distance:.4f}"
-            print(f"  {'drifted' if one.drifted else 'same   '} {one.column}: {distance} ({one.method})")
-    return _code(found.verdict.value)
 
 
 # --- Files in, files out ---------------------------------------------------------------------------------------------

@@ -19,16 +19,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ml_lifecycle.backends.monitoring.base import Profiler, Table
+    from ml_lifecycle.backends.monitoring.duckdb import DuckDbProfiler
 
 COUNTING: Final = 1
 """Part of every stored profile's name: a change of what is counted makes other names."""
 
 
-def default_profiler() -> Profiler:
-    """The engine that counts files and tables in memory."""
+def default_profiler(derive: Callable[[pd.DataFrame], pd.DataFrame] | None = None) -> DuckDbProfiler:
+    """The engine that counts files and tables in memory.
+
+    :param derive: Makes the columns that are counted of those that are there.
+    """
     from ml_lifecycle.backends.monitoring.duckdb import DuckDbProfiler
 
-    return DuckDbProfiler()
+    return DuckDbProfiler(derive=derive)
 
 
 def counted_once(uri: str, count: Callable[[], Profile], tools: Tools) -> Profile:

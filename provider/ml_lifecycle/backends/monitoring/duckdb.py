@@ -77,7 +77,7 @@ class DuckDbProfiler(Profiler):
     def frame(self, table: Table, *, columns: Sequence[str] = (), categorical: Sequence[str] = ()) -> Frame:
         """Bins from the quantiles of a sample; text that is nearly unique in it names single rows."""
         if self.derive is not None:
-            table = _in_memory(self.derive(self._sample(table).to_pandas()))
+            table = _in_memory(self.sample(table))
         with self._connection() as connection, _reading(table):
             source = _open(connection, table)
             types = _types(connection, source)
@@ -90,9 +90,14 @@ class DuckDbProfiler(Profiler):
     def names(self, table: Table) -> tuple[str, ...]:
         """The columns that can be counted, in order; of files, only what they say of themselves is read."""
         if self.derive is not None:
-            table = _in_memory(self.derive(self._sample(table).to_pandas()))
+            table = _in_memory(self.sample(table))
         with self._connection() as connection, _reading(table):
             return tuple(_types(connection, _open(connection, table)))
+
+    def sample(self, table: Table) -> pd.DataFrame:
+        """Every k-th row of a table, about 100,000 together, with the columns that are made of them."""
+        rows: pd.DataFrame = self._sample(table).to_pandas()
+        return rows if self.derive is None else self.derive(rows)
 
     def profile(self, table: Table, frame: Frame, *, block: str | None = None, time: str | None = None) -> Profile:
         """One query per column; with blocks it groups by bin and by block and cell in the same pass."""
