@@ -666,7 +666,7 @@ class ScoredPartition(Evidence):
     model: str
     partition: str
     uri: str
-    """Folder below the data root: ``predictions.parquet`` and ``origin.json``."""
+    """Folder below the data root: ``predictions.parquet``, ``inputs.parquet`` and ``origin.json``."""
     rows: int
     version: int
     digest: str = Field(pattern=DIGEST)

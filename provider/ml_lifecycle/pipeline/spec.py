@@ -304,7 +304,7 @@ class SourceSection(Section, Source):
         return {"uri": value} if isinstance(value, str) else value
 
 
-KEPT = ("snapshots", "quarantine", "reports")
+KEPT = ("snapshots", "quarantine", "reports", "log")
 """Folders below the data root that belong to the stages."""
 
 

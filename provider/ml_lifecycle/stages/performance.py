@@ -25,6 +25,7 @@ from ml_lifecycle.core.contracts import (
     ScoredPartition,
     Source,
     Verdict,
+    digest_of,
 )
 from ml_lifecycle.core.data import render
 from ml_lifecycle.core.errors import (
@@ -38,7 +39,7 @@ from ml_lifecycle.core.evaluation import PERIODS, judge_limit
 from ml_lifecycle.stages.contenders import class_places, task_of
 from ml_lifecycle.stages.data import apply_drop_rules, require_columns
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.scoring import PREDICTIONS, probability_columns
+from ml_lifecycle.stages.scoring import PREDICTIONS, log_origin, probability_columns, write_to_log
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,6 +129,7 @@ def measure_performance(job: PerformanceJob, tools: Tools) -> PerformanceReport:
     labelled = _labelled(job, published.table, tools)
     if isinstance(labelled, str):
         return report.model_copy(update={"detail": labelled})
+    _log(job, published, labelled, tools)
     return report.model_copy(update=_measured(job, published, labelled, tools))
 
 
@@ -233,6 +235,50 @@ def _asked_for(job: PerformanceJob, predictions: pd.DataFrame) -> list[str]:
     by_time = job.spec.cluster in PERIODS and job.columns.time in predictions.columns
     named = [None if by_time else job.spec.cluster, job.spec.weight]
     return [name for name in named if name is not None and name not in predictions.columns]
+
+
+def _log(job: PerformanceJob, published: _Published, labelled: _Labelled, tools: Tools) -> None:
+    """Bring the labels into the log; those that contradict each other take back what was said of their rows."""
+    import pandas as pd
+
+    from ml_lifecycle.backends.monitoring.prediction_log import label_table, order_of
+
+    predicted, target = log_origin(published.scored, tools), _target(job)
+    before = tools.ledger.results(
+        tools.environment, job.request.model, "measure_performance", partition=job.request.partition
+    )
+    known = [digest for entry in before if (digest := entry["content"].get("labels_digest"))]
+    origin = replace(
+        predicted,
+        data_digest=digest_of([predicted.name, labelled.digest]),
+        recorded=order_of(known, labelled.digest),
+    )
+    rows, back = labelled.rows, labelled.joined.contradicted
+    names = [name for name in (job.columns.key, job.columns.time, job.labelled_at) if name in rows.columns]
+    nothing = [None] * len(back)
+    columns = {name: [*rows[name], *(back[name] if name in back.columns else nothing)] for name in names}
+    columns[target] = [*_as_classes(rows[target], published.scored.classes), *nothing]
+    table = label_table(
+        pd.DataFrame(columns),
+        origin,
+        key=job.columns.key,
+        time=job.columns.time,
+        target=target,
+        predicted=predicted,
+        labelled_at=job.labelled_at,
+    )
+    write_to_log(tools, "labels", origin, table)
+
+
+def _as_classes(target: pd.Series[Any], classes: Sequence[Scalar]) -> list[Any]:
+    """Labels as the model calls its classes: 1 may stand in the file for True."""
+    if not classes:
+        return target.tolist()
+    places = class_places(target, classes)
+    return [
+        value if place != place else classes[int(place)]  # noqa: PLR0124  # a place that is NaN is none
+        for value, place in zip(target.tolist(), places.tolist(), strict=True)
+    ]
 
 
 # --- The measurement -------------------------------------------------------------------------------------------------

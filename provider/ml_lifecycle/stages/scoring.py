@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
-from ml_lifecycle.backends.files import write_parquet
-from ml_lifecycle.backends.models.inputs import TWO_CLASSES
+from ml_lifecycle.backends.files import read_parquet, write_parquet
+from ml_lifecycle.backends.models.inputs import TWO_CLASSES, prepare
+from ml_lifecycle.backends.monitoring.prediction_log import (
+    FOLDER,
+    Origin,
+    Tree,
+    order_of,
+    prediction_table,
+    write_log,
+)
 from ml_lifecycle.core.contracts import (
     Columns,
     Contract,
@@ -30,8 +38,10 @@ from ml_lifecycle.stages.training import build_inputs
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 PREDICTIONS: Final = "predictions.parquet"
+INPUTS: Final = "inputs.parquet"
 ORIGIN: Final = "origin.json"
 _THRESHOLD: Final = 0.5
 
@@ -60,7 +70,8 @@ def score(job: ScoringJob, tools: Tools) -> ScoredPartition:
     uri = render(job.output.uri, partition)
     published = _published(uri, job, tools)
     if published is not None:
-        return published
+        # A try that ended in between left the log without some of its files.
+        return _logged(published, job, tools)
     champion = champion_of(job.request.model, tools)
     if champion is None:
         raise ChampionError(
@@ -68,11 +79,11 @@ def score(job: ScoringJob, tools: Tools) -> ScoredPartition:
             where=f"{job.request.model} in environment {tools.environment}",
             way_out="approve a release first",
         )
-    return _publish(job, champion.loaded, champion.version, uri, tools)
+    return _logged(_publish(job, champion.loaded, champion.version, uri, tools), job, tools)
 
 
 def score_with(job: ScoringJob, model: TrainedModel, tools: Tools) -> ScoredPartition:
-    """Score by a model that was handed over and is nobody's champion: stamped as version 0."""
+    """Score by a model that was handed over and is nobody's champion: stamped as version 0, and not logged."""
     uri = render(job.output.uri, job.request.partition)
     published = _published(uri, job, tools)
     if published is not None:
@@ -84,7 +95,7 @@ def score_with(job: ScoringJob, model: TrainedModel, tools: Tools) -> ScoredPart
 
 def _publish(job: ScoringJob, model: LoadedModel, version: int, uri: str, tools: Tools) -> ScoredPartition:
     dataset = snapshot(SnapshotJob.unlabelled(job.request, job.source, job.related, job.columns), tools)
-    table = _predictions(job, dataset, model, version, tools)
+    table, seen = _predictions(job, dataset, model, version, tools)
     origin = {
         "model": job.request.model,
         "partition": job.request.partition,
@@ -98,6 +109,7 @@ def _publish(job: ScoringJob, model: LoadedModel, version: int, uri: str, tools:
 
     def write(folder: Path) -> None:
         write_parquet(table, folder / PREDICTIONS)
+        write_parquet(seen, folder / INPUTS)
         (folder / ORIGIN).write_text(json.dumps(origin, indent=1, sort_keys=True) + "\n")
 
     tools.data.publish(uri, write)
@@ -109,18 +121,53 @@ def _publish(job: ScoringJob, model: LoadedModel, version: int, uri: str, tools:
     return published
 
 
-def _predictions(job: ScoringJob, dataset: DatasetRef, model: LoadedModel, version: int, tools: Tools) -> pd.DataFrame:
+def _predictions(
+    job: ScoringJob, dataset: DatasetRef, model: LoadedModel, version: int, tools: Tools
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The predictions, and beside each row's key what the model saw of it."""
     import pandas as pd
 
     inputs = build_inputs(dataset, model.info.features, tools)
-    scores = model.predict(inputs.features)
-    columns: dict[str, Any] = {job.columns.key: inputs.rows[job.columns.key]}
+    seen = prepare(inputs.features, model.info.inputs, where=f"input of {model.info.name}")
+    scores = model.predict(seen)
+    keys = inputs.rows[job.columns.key]
+    columns: dict[str, Any] = {job.columns.key: keys}
     if job.columns.time is not None and job.columns.time in inputs.rows.columns:
         columns[job.columns.time] = inputs.rows[job.columns.time]
     columns |= _answers(scores, model.info.classes)
     stamp = {"model_version": version, "model_digest": model.trained.digest, "partition": job.request.partition}
-    table: pd.DataFrame = pd.DataFrame({**columns, **stamp})
-    return table
+    return pd.DataFrame({**columns, **stamp}), pd.DataFrame({job.columns.key: keys, **seen})
+
+
+def _logged(scored: ScoredPartition, job: ScoringJob, tools: Tools) -> ScoredPartition:
+    """Bring the published predictions into the log, all of them, however often it is asked for."""
+    with tools.data.folder(scored.uri, scored.fingerprint) as folder:
+        predictions = read_parquet(folder / PREDICTIONS)
+        inputs = read_parquet(folder / INPUTS).drop(columns=[job.columns.key]) if (folder / INPUTS).is_file() else None
+    origin = log_origin(scored, tools)
+    table = prediction_table(
+        predictions, origin, key=job.columns.key, time=job.columns.time, classes=scored.classes, inputs=inputs
+    )
+    write_to_log(tools, "predictions", origin, table)
+    return scored
+
+
+def log_origin(scored: ScoredPartition, tools: Tools) -> Origin:
+    """What the log says of where a partition's predictions come from."""
+    recorded = tools.ledger.results(tools.environment, scored.model, "score", uri=scored.uri)
+    return Origin(
+        endpoint=scored.model,
+        partition=scored.partition,
+        model_digest=scored.digest,
+        model_version=scored.version,
+        data_digest=scored.dataset_fingerprint,
+        recorded=order_of([entry["content"]["fingerprint"] for entry in recorded], scored.fingerprint),
+    )
+
+
+def write_to_log(tools: Tools, tree: Tree, origin: Origin, table: pa.Table) -> None:
+    """Put a table into the deployment's log."""
+    write_log(lambda uri, content: tools.data.write_file(f"{FOLDER}/{uri}", content), tree, origin, table)
 
 
 def _answers(scores: Any, classes: Sequence[Scalar]) -> dict[str, Any]:

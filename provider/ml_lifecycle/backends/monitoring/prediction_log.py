@@ -1,0 +1,417 @@
+"""The prediction log: every prediction that was made, by endpoint and day, and in a parallel tree what turned out.
+
+``predictions/endpoint=<model>/dt=<YYYY-MM-DD>/<partition>-<digest>.parquet`` and the same below ``labels``. Names come
+from what a file holds, and each appears whole: writing twice does what writing once does. ``docs/guides/
+prediction-log.md`` lists the columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from io import BytesIO
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from ml_lifecycle.backends.monitoring.labels import kind_of, moments, plain_keys
+from ml_lifecycle.core.contracts import Scalar, digest_of
+from ml_lifecycle.core.data import every_of, start_of
+from ml_lifecycle.core.errors import DataError, LifecycleError, RequestError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from pyarrow.fs import FileSystem
+
+Tree = Literal["predictions", "labels"]
+
+FOLDER: Final = "log"
+"""Below the data root."""
+INPUT: Final = "input_"
+"""Before the name of each of the model's inputs."""
+UNKNOWN_DAY: Final = "__HIVE_DEFAULT_PARTITION__"
+"""Where rows go whose day nobody knows; the name that Hive and its readers have for it."""
+_LAYOUT: Final = 1
+_DIGITS: Final = 12
+_ID_DIGITS: Final = 32
+_TWO: Final = 2
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the predictions of one file come from."""
+
+    endpoint: str
+    """The model's name, or the endpoint's."""
+    partition: str
+    model_digest: str = ""
+    model_version: int | None = None
+    data_digest: str = ""
+    """What was scored: with the model's digest and the partition it names the file."""
+    recorded: int = 0
+    """Counts what was recorded for the partition, from 0: of two files about one prediction the later one counts."""
+
+    @property
+    def name(self) -> str:
+        """The file's, without its ending."""
+        told = {"layout": _LAYOUT, "model": self.model_digest, "partition": self.partition, "data": self.data_digest}
+        return f"{self.partition}-{digest_of(told)[:_DIGITS]}"
+
+
+def order_of(known: Sequence[str], ours: str) -> int:
+    """How many different things were recorded before ours, oldest first in ``known``: a retry finds its own place."""
+    changes = [name for name, _ in groupby(known)]
+    return len(changes) - 1 if changes and changes[-1] == ours else len(changes)
+
+
+def key_texts(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Keys as the log holds them: a whole number without a point, a moment in UTC.
+
+    :raises ColumnError: a key is no single value.
+    """
+    if kind_of(column) == "timestamp":
+        return moments(column).map(lambda moment: moment.isoformat(), na_action="ignore").astype(object)
+    return plain_keys(column).map(str, na_action="ignore").astype(object)
+
+
+def prediction_ids(keys: pd.Series[Any], origin: Origin) -> pd.Series[Any]:
+    """What names each prediction: the same model, partition and key always have the same id."""
+    start = hashlib.sha256(f"{origin.model_digest}\n{origin.partition}\n".encode())
+
+    def digest(key: str) -> str:
+        one = start.copy()
+        one.update(key.encode(errors="surrogatepass"))
+        return one.hexdigest()[:_ID_DIGITS]
+
+    return keys.map(digest).astype(object)
+
+
+# --- Write -----------------------------------------------------------------------------------------------------------
+
+
+def prediction_table(
+    predictions: pd.DataFrame,
+    origin: Origin,
+    *,
+    key: str,
+    time: str | None,
+    classes: Sequence[Scalar] = (),
+    inputs: pd.DataFrame | None = None,
+) -> pa.Table:
+    """Published predictions in the log's columns.
+
+    :param predictions: ``key``, ``score``, ``label`` for classifiers, and ``score_<class>`` of more than two classes.
+    :param inputs: What the model saw, row by row as the predictions.
+    :raises ColumnError: a key is no single value, or the time column holds numbers.
+    """
+    import pyarrow as pa
+
+    rows = len(predictions)
+    keys = key_texts(predictions[key])
+    columns: dict[str, Any] = {
+        "prediction_id": pa.array(prediction_ids(keys, origin), pa.string()),
+        "endpoint": pa.array([origin.endpoint] * rows, pa.string()),
+        "key": pa.array(keys, pa.string()),
+        "at": _times(predictions, time, origin.partition),
+        "model_version": pa.array([origin.model_version] * rows, pa.int64()),
+        "model_digest": pa.array([origin.model_digest or None] * rows, pa.string()),
+        "partition": pa.array([origin.partition] * rows, pa.string()),
+        "score": pa.array(predictions["score"], pa.float64(), from_pandas=True),
+        "label": _texts(predictions["label"] if "label" in predictions.columns else None, rows),
+        "probabilities": _probabilities(predictions, classes),
+        "recorded": pa.array([origin.recorded] * rows, pa.int64()),
+    }
+    for name in [] if inputs is None else inputs.columns:
+        columns[f"{INPUT}{name}"] = pa.array(inputs[name], from_pandas=True)  # type: ignore[index]  # not None here
+    return pa.table(columns)
+
+
+def label_table(
+    labelled: pd.DataFrame,
+    origin: Origin,
+    *,
+    key: str,
+    time: str | None,
+    target: str,
+    predicted: Origin,
+    labelled_at: str | None = None,
+) -> pa.Table:
+    """Joined labels in the log's columns; one that is missing takes back what an earlier file said.
+
+    :param predicted: Where the predictions come from that the labels are of.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    keys, rows = key_texts(labelled[key]), len(labelled)
+    target_values = labelled[target]
+    told = (
+        moments(labelled[labelled_at])
+        if labelled_at is not None
+        else pd.Series([pd.NaT] * rows, dtype="datetime64[us, UTC]")
+    )
+    numbers = pd.to_numeric(target_values, errors="coerce") if kind_of(target_values) == "number" else None
+    return pa.table(
+        {
+            "prediction_id": pa.array(prediction_ids(keys, predicted), pa.string()),
+            "endpoint": pa.array([origin.endpoint] * rows, pa.string()),
+            "key": pa.array(keys, pa.string()),
+            "at": _times(labelled, time, origin.partition),
+            "label": _texts(target_values, rows),
+            "value": pa.array([None] * rows if numbers is None else numbers, pa.float64(), from_pandas=True),
+            "labelled_at": pa.array(told, pa.timestamp("us", "UTC"), from_pandas=True),
+            "recorded": pa.array([origin.recorded] * rows, pa.int64()),
+        }
+    )
+
+
+def write_log(write: Callable[[str, bytes], None], tree: Tree, origin: Origin, table: pa.Table) -> tuple[str, ...]:
+    """Write a table into the log, one file per day of ``at`` in UTC; returns the files' names below the log's root.
+
+    :param write: Makes a file of this name and content appear whole.
+    """
+    written = []
+    for day, part in _by_day(table):
+        uri = f"{tree}/endpoint={origin.endpoint}/dt={day}/{origin.name}.parquet"
+        write(uri, _bytes(part))
+        written.append(uri)
+    return tuple(written)
+
+
+def _by_day(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of each day, in their order."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    # Whole days since 1970 round towards the past, so that a moment before it stays in its own day.
+    days = pc.floor_temporal(table.column("at"), unit="day").cast(pa.timestamp("us")).cast(pa.date32())
+    for day in sorted(set(days.unique().to_pylist()), key=lambda one: (one is None, one)):
+        chosen = days.is_null() if day is None else pc.equal(days, pa.scalar(day, pa.date32()))
+        name = UNKNOWN_DAY if day is None else f"{day:%Y-%m-%d}"
+        yield name, table.filter(pc.fill_null(chosen, False))  # noqa: FBT003  # the value that takes the gaps' place
+
+
+def _bytes(table: pa.Table) -> bytes:
+    import pyarrow.parquet as pq
+
+    held = BytesIO()
+    pq.write_table(table.replace_schema_metadata(None), held, compression="zstd")
+    return held.getvalue()
+
+
+def _times(table: pd.DataFrame, time: str | None, partition: str) -> pa.Array:
+    """When each row's event takes place; of a row that does not say so, the partition's beginning."""
+    import pandas as pd
+    import pyarrow as pa
+
+    start = _start(partition)
+    if time is None or time not in table.columns:
+        return pa.array([start] * len(table), pa.timestamp("us", "UTC"))
+    found = moments(table[time])
+    return pa.array(
+        found if start is None else found.fillna(pd.Timestamp(start)), pa.timestamp("us", "UTC"), from_pandas=True
+    )
+
+
+def _start(partition: str) -> datetime | None:
+    try:
+        return start_of(partition, every_of(partition))
+    except RequestError:
+        return None
+
+
+def _texts(column: pd.Series[Any] | None, rows: int) -> pa.Array:
+    """Labels as texts: True, a class's name, 1 and 2.5."""
+    import pyarrow as pa
+
+    if column is None:
+        return pa.array([None] * rows, pa.string())
+    return pa.array([None if _is_missing(value) else _text(value) for value in column], pa.string())
+
+
+def _is_missing(value: Any) -> bool:
+    import pandas as pd
+
+    return bool(pd.isna(value)) if pd.api.types.is_scalar(value) else False
+
+
+def _text(value: Any) -> str:
+    plain = value.item() if hasattr(value, "item") else value
+    return str(int(plain)) if isinstance(plain, float) and plain.is_integer() else str(plain)
+
+
+def _probabilities(predictions: pd.DataFrame, classes: Sequence[Scalar]) -> pa.Array:
+    """By class, of more than two: of two, the score tells both."""
+    import numpy as np
+    import pyarrow as pa
+
+    kind = pa.map_(pa.string(), pa.float64())
+    if len(classes) <= _TWO:
+        return pa.nulls(len(predictions), kind)
+    names = [f"score_{label}" for label in classes]
+    values = predictions[names].to_numpy("float64").ravel()
+    texts = pa.array([_text(label) for label in classes] * len(predictions), pa.string())
+    offsets = np.arange(0, len(values) + 1, len(classes), dtype="int32")
+    return pa.MapArray.from_arrays(pa.array(offsets), texts, pa.array(values))
+
+
+# --- Read ------------------------------------------------------------------------------------------------------------
+
+
+def read_predictions(
+    root: str | Path,
+    endpoint: str,
+    first_day: date | None = None,
+    last_day: date | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Each prediction once, both days included, oldest first.
+
+    A column that files hold in several types is read as text.
+
+    :param root: The log: a folder, or an address such as ``s3://bucket/log``.
+    :param columns: Which ones; ``prediction_id`` and ``at`` are always read.
+    :raises LifecycleError: the place cannot be read.
+    """
+    return _read(root, _Asked("predictions", endpoint, first_day, last_day), columns)
+
+
+def read_labels(
+    root: str | Path, endpoint: str, first_day: date | None = None, last_day: date | None = None
+) -> pd.DataFrame:
+    """Each prediction's newest label, of predictions of these days; without those that were taken back."""
+    table = _read(root, _Asked("labels", endpoint, first_day, last_day), None)
+    kept: pd.DataFrame = table[table["label"].notna()].reset_index(drop=True)
+    return kept
+
+
+def join(predictions: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """Predictions with what turned out beside them: ``truth``, ``truth_value`` for numbers, ``labelled_at``.
+
+    A prediction without a label keeps missing values.
+    """
+    names = {"label": "truth", "value": "truth_value"}
+    beside = labels[["prediction_id", *names, "labelled_at"]].rename(columns=names)
+    joined: pd.DataFrame = predictions.merge(beside, on="prediction_id", how="left", validate="one_to_one")
+    return joined
+
+
+_LABEL_COLUMNS: Final = ("prediction_id", "endpoint", "key", "at", "label", "value", "labelled_at")
+_COLUMNS: Final[Mapping[Tree, tuple[str, ...]]] = {
+    "labels": _LABEL_COLUMNS,
+    "predictions": (
+        *("prediction_id", "endpoint", "key", "at", "model_version", "model_digest", "partition"),
+        *("score", "label", "probabilities"),
+    ),
+}
+"""What an empty log has."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Which files of a log."""
+
+    tree: Tree
+    endpoint: str
+    first: date | None
+    last: date | None
+
+    def takes(self, folder: str) -> bool:
+        """Whether a day's folder is asked for; whoever asks for days does not get rows of an unknown one."""
+        name, _, text = folder.partition("=")
+        if name != "dt":
+            return False
+        try:
+            day = date.fromisoformat(text)
+        except ValueError:
+            return text == UNKNOWN_DAY and self.first is None and self.last is None
+        return (self.first is None or day >= self.first) and (self.last is None or day <= self.last)
+
+
+def _read(root: str | Path, asked: _Asked, columns: Sequence[str] | None) -> pd.DataFrame:
+    import pandas as pd
+    import pyarrow as pa
+
+    names = None if columns is None else list(dict.fromkeys(["prediction_id", "at", *columns]))
+    try:
+        read = None if names is None else [*names, "recorded"]
+        tables = [_file(system, path, read) for system, path in _files(root, asked)]
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"the log cannot be read ({str(error).splitlines()[0][:200]})",
+            where=str(root),
+            way_out="check the place, and who may read it",
+        ) from error
+    if not tables:
+        empty: pd.DataFrame = pd.DataFrame(columns=list(_COLUMNS[asked.tree] if names is None else names))
+        return empty
+    table: pd.DataFrame = _stacked(tables).to_pandas()
+    # Stable: of files that were recorded alike, the one whose name sorts last.
+    newest = table.sort_values("recorded", kind="stable").drop_duplicates("prediction_id", keep="last")
+    ordered = newest.sort_values(["at", "prediction_id"], kind="stable").drop(columns=["recorded"])
+    plain: pd.DataFrame = ordered.reset_index(drop=True)
+    return plain
+
+
+def _files(root: str | Path, asked: _Asked) -> Iterator[tuple[FileSystem, str]]:
+    """The files that are asked for, in their names' order."""
+    from pyarrow.fs import FileSelector, FileType
+
+    system, base = _place(root)
+    days = system.get_file_info(FileSelector(f"{base}/{asked.tree}/endpoint={asked.endpoint}", allow_not_found=True))
+    for day in sorted(days, key=lambda one: str(one.base_name)):
+        if day.type != FileType.Directory or not asked.takes(day.base_name):
+            continue
+        for file in sorted(system.get_file_info(FileSelector(day.path)), key=lambda one: str(one.base_name)):
+            if file.base_name.endswith(".parquet") and not file.base_name.startswith("."):
+                yield system, file.path
+
+
+def _place(root: str | Path) -> tuple[FileSystem, str]:
+    """The file system and the path on it."""
+    from pyarrow.fs import FileSystem, LocalFileSystem
+
+    if "://" not in str(root):
+        return LocalFileSystem(), str(Path(root).absolute())
+    try:
+        system, path = FileSystem.from_uri(str(root))
+    except (ValueError, OSError) as error:
+        raise LifecycleError(
+            f"no file system is known for this address ({str(error)[:200]})",
+            where=str(root),
+            way_out="name a folder, or an address such as s3://bucket/log",
+        ) from error
+    return system, str(path).rstrip("/")
+
+
+def _file(system: FileSystem, path: str, columns: Sequence[str] | None) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    with system.open_input_file(path) as handle, pq.ParquetFile(handle) as file:
+        known = file.schema_arrow.names
+        table: pa.Table = file.read(None if columns is None else [name for name in columns if name in known])
+    return table
+
+
+def _stacked(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table: a column of several types as text, one that a file lacks as missing."""
+    import pyarrow as pa
+
+    types: dict[str, set[Any]] = {}
+    for table in tables:
+        for field in table.schema:
+            types.setdefault(field.name, set()).add(field.type)
+    mixed = [name for name, found in types.items() if len({one for one in found if not pa.types.is_null(one)}) > 1]
+    for name in mixed:
+        tables = [
+            table.set_column(table.schema.get_field_index(name), name, table.column(name).cast(pa.string()))
+            if name in table.schema.names
+            else table
+            for table in tables
+        ]
+    stacked: pa.Table = pa.concat_tables(tables, promote_options="default")
+    return stacked
