@@ -27,6 +27,7 @@ from ml_lifecycle.commands import (
     predictions,
     profile,
     status,
+    trend,
     verify,
 )
 from ml_lifecycle.commands.output import (
@@ -135,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     owners.add_parser(commands)
     doctor.add_parser(commands)
     status.add_parser(commands)
+    trend.add_parser(commands)
     verify.add_parser(commands)
     return parser
 

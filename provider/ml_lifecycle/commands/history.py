@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_lifecycle.commands.ledgers import add_ledger, opened, places, tracking_at
+from ml_lifecycle.commands.ledgers import add_ledger, data_at, environment_of, opened, tracking_at
 from ml_lifecycle.commands.output import CODES, DONE, counted
-from ml_lifecycle.core.errors import RequestError
 
 if TYPE_CHECKING:
     from ml_lifecycle.stages.runner import Tools
@@ -69,21 +68,15 @@ def _tools(options: argparse.Namespace) -> Iterator[Tools]:
     from ml_lifecycle.stages.runner import Tools
 
     ledger = opened(options.ledger)
-    known = places(ledger, environment=options.environment, model=options.model)
-    if len(known) > 1:
-        there = ", ".join(environment for _, environment in known)
-        raise RequestError(f"{options.model} is known in {there}", way_out="name one by --environment")
-    if options.data_root is not None and not options.data_root.is_dir():
-        raise RequestError(
-            "there is no such folder", where=f"--data-root {options.data_root}", way_out="check the path"
-        )
+    environment = environment_of(ledger, options.model, environment=options.environment)
+    data = data_at(options.data_root) if options.data_root is not None else None
     tracking = tracking_at(options.mlflow)
     with tempfile.TemporaryDirectory(prefix="ml-lifecycle-") as empty:
         yield Tools(
-            data=LocalStore((options.data_root or Path(empty)).resolve()),
+            data=data or LocalStore(Path(empty).resolve()),
             project=options.project.resolve(),
             tracking=tracking,
             registry=tracking,
             ledger=ledger,
-            environment=known[0][1],
+            environment=environment,
         )

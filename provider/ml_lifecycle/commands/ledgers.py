@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ml_lifecycle.core.errors import RequestError
 
 if TYPE_CHECKING:
+    from ml_lifecycle.backends.data.local import LocalStore
     from ml_lifecycle.backends.ledger.base import Ledger
     from ml_lifecycle.backends.tracking.local import LocalTracking
     from ml_lifecycle.backends.tracking.mlflow import MlflowTracking
@@ -63,6 +64,30 @@ def places(ledger: Ledger, *, environment: str | None, model: str | None = None)
             f"the ledger knows nothing of {asked}", way_out=f"it knows {there}" if there else "check its address"
         )
     return found
+
+
+def environment_of(ledger: Ledger, model: str, *, environment: str | None) -> str:
+    """The one environment that the ledger knows a model in.
+
+    :raises RequestError: it knows none, or several.
+    """
+    known = places(ledger, environment=environment, model=model)
+    if len(known) > 1:
+        there = ", ".join(name for _, name in known)
+        raise RequestError(f"{model} is known in {there}", way_out="name one by --environment")
+    return known[0][1]
+
+
+def data_at(folder: Path) -> LocalStore:
+    """A deployment's data.
+
+    :raises RequestError: there is no such folder.
+    """
+    from ml_lifecycle.backends.data.local import LocalStore
+
+    if not folder.is_dir():
+        raise RequestError("there is no such folder", where=f"--data-root {folder}", way_out="check the path")
+    return LocalStore(folder.resolve())
 
 
 def tracking_at(url: str) -> LocalTracking | MlflowTracking:

@@ -6,9 +6,12 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ml_lifecycle.core.errors import RequestError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DONE, FAILED, INCONCLUSIVE, BAD_INPUT, CRASHED = 0, 1, 2, 64, 70
 """Exit codes of every command; the last two are those of BSD's sysexits.h."""
@@ -27,6 +30,13 @@ def publish_text(text: str, path: Path) -> None:
     :raises RequestError: it cannot be written there.
     """
     _publish(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def publish_table(table: pd.DataFrame, path: Path) -> None:
+    """As :func:`publish_text`, a table as parquet."""
+    from ml_lifecycle.backends.files import write_parquet
+
+    _publish(path, lambda draft: write_parquet(table, draft))
 
 
 def publish_copy(source: Path, path: Path) -> None:

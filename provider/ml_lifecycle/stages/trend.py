@@ -47,6 +47,8 @@ class TrendJob(Contract):
     """How many partitions."""
     until: str | None = None
     """The newest one; ``None`` for the newest that there is."""
+    tables: bool = True
+    """Whether the reports' tables of all columns are read; else only the columns that the reports name are shown."""
     own_answers: bool = True
     """Whether to show what the run that asks concluded itself as its response."""
 
@@ -72,7 +74,7 @@ def trend(job: TrendJob, tools: Tools) -> Trend:
     looks, gone = [], []
     for name in kept:
         report, measured, answered = drift.get(name), performance.get(name), responses.get(name)
-        columns, missing = _columns(report.result, tools) if report is not None else ((), "")
+        columns, missing = _columns(report, job, tools)
         gone += [missing] if missing else []
         looks.append(
             Look(
@@ -144,9 +146,12 @@ def _latest(job: TrendJob, tools: Tools, stage: str, contract: type[Result]) -> 
     return found
 
 
-def _columns(report: DriftReport, tools: Tools) -> tuple[tuple[ColumnDrift, ...], str]:
+def _columns(found: _Found[DriftReport] | None, job: TrendJob, tools: Tools) -> tuple[tuple[ColumnDrift, ...], str]:
     """Every column of a report, or those that it names itself, with why."""
-    if not report.table_uri:
+    if found is None:
+        return (), ""
+    report = found.result
+    if not (report.table_uri and job.tables):
         return report.columns, ""
     uri, _, name = report.table_uri.rpartition("/")
     try:

@@ -136,6 +136,15 @@ def _performance_in_words(report: PerformanceReport) -> str:
     return words_of[report.verdict]
 
 
+def lines(trend: Trend) -> Iterator[str]:
+    """The same as plain text, a line per partition."""
+    for look in trend.looks:
+        row = _row(look, "")
+        told = [row.drift + (f" ({row.columns})" if row.columns else ""), row.performance]
+        told += [f"{row.action}: {row.reason}"] if look.response is not None and row.reason else []
+        yield f"{row.partition}  " + "; ".join(text for text in told if text != words.NOTHING)
+
+
 def _facts(trend: Trend) -> Iterator[Fact]:
     looks = trend.looks
     if not looks:
