@@ -61,6 +61,12 @@ class Notice:
     approvers: tuple[str, ...] = ()
     """Who may answer at this moment; empty for anyone who may edit the run."""
     count: int = 0
+    evidence: tuple[str, ...] = ()
+    """Reports that an alert stands on: addresses, or places below the data root where a browser finds none."""
+    runbook: str = ""
+    """Where people read what to do."""
+    prepared: str = ""
+    """What can be done at once, by a DAG's name and what to hand it."""
 
 
 def notify_posed(
@@ -82,18 +88,32 @@ def notify_escalated(context: Context, asked: Asked, posting: Posting) -> None:
 
 
 def alert_owner(
-    context: Context, *, model: str, contact: str, event: Literal["failed", "alert"] = "failed", what: str = ""
+    context: Context,
+    *,
+    model: str,
+    contact: str,
+    event: Literal["failed", "alert"] = "failed",
+    what: str = "",
+    evidence: Sequence[str] = (),
+    runbook: str = "",
+    prepared: str = "",
 ) -> None:
     """Tell a model's team that a task failed for good, or that monitoring found something.
 
     Airflow calls it as the ``on_failure_callback`` of every task of a pipeline's DAGs.
 
     :param what: What happened; left out, what the task failed with.
+    :param evidence: Reports that it stands on.
+    :param runbook: Where people read what to do.
+    :param prepared: What can be done at once.
     """
     task, place = context["task"], f"{context['dag'].dag_id}.{context['task'].task_id}"
     subject = f"{place} failed" if event == "failed" else f"{place} alerts"
     url = _task_address(context["dag"].dag_id, context["run_id"], context["task"].task_id, context["ti"].map_index)
     lines = [subject, what or _reason(context.get("exception"))]
+    lines += [f"What you can do: {prepared}"] if prepared else []
+    lines += [f"Runbook: {runbook}"] if runbook else []
+    lines += [f"Evidence: {report}" for report in evidence]
     lines += [f"Look here: {url}"] if url else []
     lines += [f"The model's team: {task.owner}, {contact}"]
     notice = Notice(
@@ -105,6 +125,9 @@ def alert_owner(
         url=url,
         contact=contact,
         owner=task.owner,
+        evidence=tuple(evidence),
+        runbook=runbook,
+        prepared=prepared,
     )
     _tell(context, notice, ())
 

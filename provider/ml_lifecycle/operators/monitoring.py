@@ -219,7 +219,16 @@ class RespondToMonitoringOperator(LifecycleOperator):
         )
         found = self.conclude(response.respond, job, tools)
         if found.told:
-            alert_owner(context, model=self.model, contact=self.contact, event="alert", what=found.reason)
+            alert_owner(
+                context,
+                model=self.model,
+                contact=self.contact,
+                event="alert",
+                what=found.reason,
+                evidence=[tools.report_url(uri) or uri for uri in found.evidence],
+                runbook=found.runbook,
+                prepared=found.prepared,
+            )
         self._show_trend(found, tools)
         announce_response(context, found)
         if found.action not in ("retrain", "rollback"):
