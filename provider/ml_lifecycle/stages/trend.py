@@ -58,6 +58,17 @@ def trend(job: TrendJob, tools: Tools) -> Trend:
 
     :raises RequestError: monitoring has found nothing yet.
     """
+    found = _read(job, tools)
+    if not found.looks:
+        raise RequestError(
+            f"monitoring has found nothing of {job.model}",
+            where=f"environment {tools.environment}",
+            way_out="run its monitor DAG first, or name another model",
+        )
+    return found
+
+
+def _read(job: TrendJob, tools: Tools) -> Trend:
     drift = _latest(job, tools, "detect_drift", DriftReport)
     performance = _latest(job, tools, "measure_performance", PerformanceReport)
     responses = _latest(job, tools, "respond", MonitoringResponse)
@@ -65,12 +76,6 @@ def trend(job: TrendJob, tools: Tools) -> Trend:
         responses = {name: one for name, one in responses.items() if one.run != tools.run}
     known = sorted({*drift, *performance})
     kept = [name for name in known if job.until is None or name <= job.until][-job.last :]
-    if not kept:
-        raise RequestError(
-            f"monitoring has found nothing of {job.model}",
-            where=f"environment {tools.environment}",
-            way_out="run its monitor DAG first, or name another model",
-        )
     looks, gone = [], []
     for name in kept:
         report, measured, answered = drift.get(name), performance.get(name), responses.get(name)
@@ -86,7 +91,7 @@ def trend(job: TrendJob, tools: Tools) -> Trend:
                 response=answered.result if answered is not None else None,
             )
         )
-    later = [one.at for found in (drift, performance) for name, one in found.items() if name > kept[-1]]
+    later = [one.at for some in (drift, performance) for name, one in some.items() if name > max(kept, default="")]
     moves = tools.ledger.moves(job.model, tools.environment)
     before = [move for move in moves if not later or move.moved_at < min(later)]
     return Trend(job.model, tools.environment, tuple(looks), events_of(looks, before), tuple(gone))
@@ -95,9 +100,12 @@ def trend(job: TrendJob, tools: Tools) -> Trend:
 def publish_trend(model: str, partition: str, tools: Tools) -> str:
     """Publish a page of the trend up to a partition, with the table that it is drawn from; returns the page's ``uri``.
 
-    What this run answered itself is not on it: a task that runs again publishes the same page.
+    Where neither drift nor performance was looked at, there is nothing to show, and the text is empty. What this run
+    answered itself is not on the page: a task that runs again publishes the same one.
     """
-    found = trend(TrendJob(model=model, until=partition, own_answers=False), tools)
+    found = _read(TrendJob(model=model, until=partition, own_answers=False), tools)
+    if not found.looks:
+        return ""
     uri = f"reports/trend/{model}/{partition}-{_digest(found)[:_DIGITS]}"
     links = {look.partition: _beside(look.drift.report_uri) for look in found.looks if look.drift is not None}
 
@@ -138,8 +146,7 @@ class _Found(Generic[Result]):
 def _latest(job: TrendJob, tools: Tools, stage: str, contract: type[Result]) -> dict[str, _Found[Result]]:
     """What a stage concluded about each partition."""
     found: dict[str, _Found[Result]] = {}
-    most = None if job.until else _TRIES * job.last
-    for entry in tools.ledger.results(tools.environment, job.model, stage, limit=most):
+    for entry in tools.ledger.results(tools.environment, job.model, stage, limit=_TRIES * job.last):
         name = str(entry["content"]["partition"])
         first = found[name].at if name in found else entry["at"]
         found[name] = _Found(contract.model_validate(entry["content"]), first, entry["run"])
