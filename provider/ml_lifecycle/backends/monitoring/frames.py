@@ -82,7 +82,8 @@ def number_bins(name: str, values: Values, *, whole: bool) -> ColumnFrame:
 
     if not len(values):
         return _constant_frame(name, 0.0)
-    values = np.sort(values)
+    # Adding nothing makes one zero of both: which of them is in the middle would depend on the rows' order.
+    values = np.sort(values) + 0.0
     low, high = float(values[0]), float(values[-1])
     if whole and max(abs(low), abs(high)) < _WHOLE_LIMIT and high - low <= _WHOLE_SPAN:
         return ColumnFrame(name=name, kind="number", curved=False, first=int(low) - 1, last=int(high) + 1)
@@ -152,7 +153,7 @@ def _spread(values: Values, center: float) -> float:
 
 
 def _number_cells(counts: Counts) -> tuple[int, ...]:
-    """Last bins of about ten cells of equal share; whatever has a tenth of the rows in one bin is a cell of its own."""
+    """Last bins of about ten cells of equal share; fewer where many rows share a bin."""
     import numpy as np
 
     taken = np.flatnonzero(counts)
@@ -161,18 +162,16 @@ def _number_cells(counts: Counts) -> tuple[int, ...]:
         return (last,)
     if len(taken) == 1:
         return tuple(sorted({max(int(taken[0]) - 1, 0), int(taken[0]), last}))
-    share = counts.sum() / _CELLS
+    rest, left, held = int(counts.sum()), _CELLS, 0
+    least = rest / _CELLS
     ends: list[int] = []
-    held = 0
-    for before, place in zip([-1, *taken.tolist()], taken.tolist(), strict=False):
-        if counts[place] >= share and held >= share / 5:
+    for before, place in zip(taken[:-1].tolist(), taken[1:].tolist(), strict=True):
+        held += int(counts[before])
+        # The nearest to an equal share of what is left, and no cell that is next to nothing.
+        if held >= least / 5 and held + counts[place] / 2 > rest / left:
             ends.append(before)
-            held = 0
-        held += int(counts[place])
-        if held >= share:
-            ends.append(place)
-            held = 0
-    if ends and held < share / 2:
+            rest, left, held = rest - held, max(left - 1, 1), 0
+    if ends and rest < least / 2:
         ends.pop()
     return (*ends, last)
 
