@@ -49,8 +49,6 @@ class TrendJob(Contract):
     """The newest one; ``None`` for the newest that there is."""
     tables: bool = True
     """Whether the reports' tables of all columns are read; else only the columns that the reports name are shown."""
-    own_answers: bool = True
-    """Whether to show what the run that asks concluded itself as its response."""
 
 
 def trend(job: TrendJob, tools: Tools) -> Trend:
@@ -72,8 +70,6 @@ def _read(job: TrendJob, tools: Tools) -> Trend:
     drift = _latest(job, tools, "detect_drift", DriftReport)
     performance = _latest(job, tools, "measure_performance", PerformanceReport)
     responses = _latest(job, tools, "respond", MonitoringResponse)
-    if not job.own_answers:
-        responses = {name: one for name, one in responses.items() if one.run != tools.run}
     known = sorted({*drift, *performance})
     kept = [name for name in known if job.until is None or name <= job.until][-job.last :]
     looks, gone = [], []
@@ -100,10 +96,10 @@ def _read(job: TrendJob, tools: Tools) -> Trend:
 def publish_trend(model: str, partition: str, tools: Tools) -> str:
     """Publish a page of the trend up to a partition, with the table that it is drawn from; returns the page's ``uri``.
 
-    Where neither drift nor performance was looked at, there is nothing to show, and the text is empty. What this run
-    answered itself is not on the page: a task that runs again publishes the same one.
+    Where neither drift nor performance was looked at, there is nothing to show, and the text is empty. The same
+    past makes the same page: a task that runs again publishes nothing more.
     """
-    found = _read(TrendJob(model=model, until=partition, own_answers=False), tools)
+    found = _read(TrendJob(model=model, until=partition), tools)
     if not found.looks:
         return ""
     uri = f"reports/trend/{model}/{partition}-{_digest(found)[:_DIGITS]}"
@@ -139,8 +135,6 @@ class _Found(Generic[Result]):
     result: Result
     at: datetime
     """When the first one was written."""
-    run: str
-    """Whose the last one is."""
 
 
 def _latest(job: TrendJob, tools: Tools, stage: str, contract: type[Result]) -> dict[str, _Found[Result]]:
@@ -149,7 +143,7 @@ def _latest(job: TrendJob, tools: Tools, stage: str, contract: type[Result]) -> 
     for entry in tools.ledger.results(tools.environment, job.model, stage, limit=_TRIES * job.last):
         name = str(entry["content"]["partition"])
         first = found[name].at if name in found else entry["at"]
-        found[name] = _Found(contract.model_validate(entry["content"]), first, entry["run"])
+        found[name] = _Found(contract.model_validate(entry["content"]), first)
     return found
 
 
