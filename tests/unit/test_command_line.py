@@ -230,7 +230,7 @@ def test_a_suite_passes_or_fails_a_file(
 def test_drift_is_measured_between_any_two_files(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = ["--reference", "january.parquet", "--current", "february.parquet"]
 
-    assert main(["drift", *files, "--columns", "x", "--report", "drift.html", "--json"]) == 1
+    assert main(["drift", *files, "--columns", "x", "--html", "drift.html", "--json"]) == 1
     assert output(capsys)["drifted_share"] == 1.0
     assert (here / "drift.html").read_text().lstrip().startswith("<")
     assert main(["drift", *files, "--columns", "noise,origin"]) == 0
@@ -249,7 +249,7 @@ def test_drift_is_measured_between_any_two_files(here: Path, capsys: pytest.Capt
         (["drift", "--reference", "january.parquet", "--current", "absent.parquet"], "there is no such file"),
         (["drift", "--reference", "january.parquet", "--current", "wrong.json"], "hand in .parquet or .csv"),
         (["drift", "--reference", "january.parquet", "--current", "torn.parquet"], "torn.parquet"),
-        (["drift", "--reference", "january.parquet", "--current", "january.parquet", "--share", "2"], "--share"),
+        (["drift", "--reference", "january.parquet", "--current", "january.parquet", "--min-effect", "2"], "--min-effect"),
         (train("--param", "C"), "--param: 'C' has no name or no value"),
         (train("--param", "C=NaN"), "NaN is not a number to count with"),
         (train("--param", "depth=3"), "depth"),

@@ -1,19 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-import socket
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np  # noqa: TID253  # no DAG file imports a test
 import pandas as pd  # noqa: TID253  # as above
 import pytest
 
-from ml_lifecycle.backends.monitoring.base import DriftResult
-from ml_lifecycle.backends.monitoring.evidently import EvidentlyDetector
 from ml_lifecycle.core.contracts import (
     Ask,
     Columns,
@@ -24,21 +18,10 @@ from ml_lifecycle.core.contracts import (
     Verdict,
     Vote,
 )
-from ml_lifecycle.core.errors import (
-    ChampionError,
-    ColumnError,
-    PartitionMissingError,
-    RequestError,
-)
 from ml_lifecycle.stages import runner
 from ml_lifecycle.stages.data import SnapshotJob, snapshot
-from ml_lifecycle.stages.monitoring import (
-    DriftJob,
-    ResponseJob,
-    compare_tables,
-    detect_drift,
-    respond,
-)
+from ml_lifecycle.stages.drift import DriftJob, detect_drift
+from ml_lifecycle.stages.monitoring import ResponseJob, respond
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.training import TrainingJob, train
 
@@ -46,129 +29,6 @@ NOW = datetime(2013, 6, 1, tzinfo=timezone.utc)
 COLUMNS = Columns(key="trip", time="leaves", target="late")
 SOURCE = Source(uri="trips/{{ partition }}.parquet")
 LABELS = Source(uri="outcomes/{{ partition }}.parquet")
-
-
-# --- Evidently -------------------------------------------------------------------------------------------------------
-
-
-def compared(reference: Any, current: Any) -> DriftResult:
-    return EvidentlyDetector().compare(
-        pd.DataFrame({"x": reference}), pd.DataFrame({"x": current}), columns=["x"], threshold=0.1, title="x"
-    )
-
-
-def distance(reference: Any, current: Any) -> tuple[str, float | None]:
-    (column,) = compared(reference, current).columns
-    return column.method, column.distance
-
-
-def test_numbers_are_compared_by_their_shift_in_standard_deviations() -> None:
-    reference = list(range(12))
-
-    method, found = distance(reference, [value + 3 for value in reference])
-
-    # The standard deviation of 0..11 is sqrt((12**2 - 1) / 12).
-    assert method == "wasserstein"
-    assert found == pytest.approx(3 / math.sqrt(143 / 12))
-
-
-def test_categories_are_compared_by_their_shares() -> None:
-    method, found = distance(["a", "b"], ["a", "a"])
-
-    # Shares (1/2, 1/2) and (1, 0) have the middle (3/4, 1/4).
-    left = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
-    assert method == "jensenshannon"
-    assert found == pytest.approx(math.sqrt((left + math.log(1 / 0.75)) / 2))
-
-
-@pytest.mark.parametrize(
-    ("reference", "current"),
-    [
-        ([True, False], [False, True]),
-        ([1, 2, 1, 2], [2.0, 1.0]),
-        (["a", None], [None, "a"]),
-        ([7.0] * 5, [7.0] * 3),
-        (pd.Categorical(["a", "b"]), ["b", "a"]),
-        (pd.array([True, None], dtype="boolean"), pd.array([None, True], dtype="boolean")),
-    ],
-)
-def test_the_same_shares_have_no_distance(reference: Any, current: Any) -> None:
-    method, found = distance(reference, current)
-
-    assert method == "jensenshannon"
-    assert found == pytest.approx(0.0, abs=1e-6)
-
-
-def test_missing_and_infinite_numbers_are_left_out() -> None:
-    reference = [*map(float, range(12))]
-
-    _, found = distance([*reference, np.nan, np.inf], [*reference, np.nan, -np.inf, np.nan])
-
-    assert found == pytest.approx(0.0)
-
-
-def test_a_constant_that_moves_has_drifted() -> None:
-    (column,) = compared([7.0] * 20, [8.0] * 20).columns
-
-    assert column.drifted
-
-
-def test_a_column_that_lost_all_its_values_has_drifted() -> None:
-    (column,) = compared([*map(float, range(20))], [np.nan] * 20).columns
-
-    assert column.method == "jensenshannon"
-    assert column.drifted
-
-
-@pytest.mark.parametrize("values", [[None, None], [np.nan, np.nan], pd.to_datetime(["2013-01-01", "2013-01-02"])])
-def test_what_says_nothing_is_not_measured(values: Any) -> None:
-    result = compared(values, values)
-
-    (column,) = result.columns
-    assert (column.distance, column.drifted) == (None, False)
-    assert "<table" in result.html
-
-
-def test_thousands_of_categories_are_compared_by_the_most_frequent() -> None:
-    many = [f"v{number}" for number in range(3000)]
-
-    assert distance(["a"] * 3000 + many, ["a"] * 3000 + many)[1] == pytest.approx(0.0, abs=1e-6)
-
-
-def test_a_comparison_is_quiet_and_opens_no_connection(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(*arguments: Any) -> None:
-        pytest.fail(f"a connection to {arguments[1:]}")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-
-    compared(["a", "b"], ["a", "b"])
-
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_misspelt_column_is_told_with_the_one_that_was_meant() -> None:
-    table = pd.DataFrame({"miles": [1.0]})
-
-    with pytest.raises(ColumnError, match="did you mean 'mile'"):
-        compare_tables(table, table.rename(columns={"miles": "mile"}), columns=["miles"])
-
-
-def test_any_two_tables_can_be_compared_without_their_keys_and_times() -> None:
-    reference = pd.DataFrame(
-        {
-            "trip": list("abcd"),
-            "leaves": pd.date_range("2013-01-01", periods=4),
-            "kind": list("xxyy"),
-            "n": [1, 1, 2, 2],
-        }
-    )
-
-    found = compare_tables(reference, reference.assign(kind="x"), threshold=0.1, share=0.5)
-
-    assert [(column.column, column.drifted) for column in found.columns] == [("kind", True), ("n", False)]
-    assert (found.drifted_share, found.verdict) == (0.5, Verdict.FAIL)
 
 
 # --- The stages ------------------------------------------------------------------------------------------------------
@@ -246,60 +106,7 @@ def question(registered: ModelVersion, tools: Tools, *, epoch: int) -> Ask:
 
 
 def drift_job(partition: str = "2013-02") -> DriftJob:
-    return DriftJob(request=request(partition), source=SOURCE, columns=COLUMNS, threshold=0.3)
-
-
-def test_a_month_like_the_training_data_has_not_drifted(champion: TrainedModel, tools: Tools, tmp_path: Path) -> None:
-    land(tmp_path, "2013-02")
-
-    report = detect_drift(drift_job(), tools)
-
-    assert (report.verdict, report.drifted_share, report.version) == (Verdict.PASS, 0.0, 1)
-    assert {column.column for column in report.columns} == {"miles", "belts"}
-    assert report.reference == champion.dataset
-    assert report.current.rows == 80
-
-
-def test_a_month_that_moved_has_drifted_and_is_measured_once(
-    champion: TrainedModel, tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    land(tmp_path, "2013-02", shift=80)
-
-    report = detect_drift(drift_job(), tools)
-    monkeypatch.setattr(EvidentlyDetector, "compare", lambda *_, **__: pytest.fail("measured again"))
-    again = detect_drift(drift_job(), tools)
-
-    folder = (tmp_path / "data" / report.report_uri).parent
-    assert (report.verdict, report.drifted_share) == (Verdict.FAIL, 0.5)
-    assert report == again
-    assert report.report_uri.startswith("reports/drift/trips/2013-02-v1-")
-    assert json.loads((folder / "report.json").read_text())["verdict"] == "fail"
-    assert "2013-02 against the training data of version 1" in (folder / "index.html").read_text()
-
-
-def test_an_edited_report_does_not_change_the_verdict(champion: TrainedModel, tools: Tools, tmp_path: Path) -> None:
-    land(tmp_path, "2013-02", shift=80)
-    first = detect_drift(drift_job(), tools)
-    path = (tmp_path / "data" / first.report_uri).with_name("report.json")
-    path.write_text(path.read_text().replace('"verdict": "fail"', '"verdict": "pass"'))
-
-    assert detect_drift(drift_job(), tools).verdict is Verdict.FAIL
-
-
-def test_drift_needs_a_champion_a_partition_and_its_file(tools: Tools, tmp_path: Path) -> None:
-    with pytest.raises(ChampionError, match="no version was released yet"):
-        detect_drift(drift_job(), tools)
-    with pytest.raises(RequestError, match="no partition was asked for"):
-        detect_drift(drift_job(""), tools)
-
-
-def test_a_month_that_is_not_there_is_an_error_and_publishes_nothing(
-    champion: TrainedModel, tools: Tools, tmp_path: Path
-) -> None:
-    with pytest.raises(PartitionMissingError, match=r"trips/2013-02\.parquet"):
-        detect_drift(drift_job(), tools)
-
-    assert not (tmp_path / "data" / "reports").exists()
+    return DriftJob(request=request(partition), source=SOURCE, columns=COLUMNS)
 
 
 # --- Response --------------------------------------------------------------------------------------------------------

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ml_lifecycle.backends.monitoring.profiles import Frame, Profile
-from ml_lifecycle.core.contracts import ColumnDrift
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,32 +40,4 @@ class Profiler(ABC):
             or ``month`` of ``time``, in UTC.
         :raises ColumnError: a column of the frame, or the one that makes the blocks, is missing.
         :raises NoRowsError: there is no row.
-        """
-
-
-@dataclass(frozen=True)
-class DriftResult:
-    """Each column's distance, and a page for people."""
-
-    columns: tuple[ColumnDrift, ...]
-    html: str
-
-
-class DriftDetector(ABC):
-    """Compares a current table with a reference table, column by column, with named distances."""
-
-    @abstractmethod
-    def compare(
-        self,
-        reference: pd.DataFrame,
-        current: pd.DataFrame,
-        *,
-        columns: Sequence[str],
-        threshold: float,
-        title: str,
-    ) -> DriftResult:
-        """Measure every column; a column that cannot be measured has distance ``None`` and has not drifted.
-
-        :raises ColumnError: a column is missing from one of the tables.
-        :raises NoRowsError: one of the tables is empty.
         """

@@ -1,19 +1,17 @@
-"""Evidently's distances, one explicit method per column, and its page."""
+"""Evidently's page of some columns, with one explicit method each."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ml_lifecycle.backends.monitoring.base import DriftDetector, DriftResult
 from ml_lifecycle.backends.reports.words import clean
 from ml_lifecycle.core.contracts import ColumnDrift
-from ml_lifecycle.core.errors import ColumnError, MissingLibraryError, NoRowsError, did_you_mean
+from ml_lifecycle.core.errors import MissingLibraryError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,11 +19,8 @@ if TYPE_CHECKING:
 NUMERIC = "wasserstein"
 """Normed by the reference's standard deviation."""
 CATEGORICAL = "jensenshannon"
-FEW_VALUES = 10
-"""Numbers with at most this many distinct values are compared as categories."""
 MOST_CATEGORIES = 200
 """Rarer categories are compared as one: distances and pages over thousands of values say nothing."""
-
 MOST_COLUMNS = 20
 """Evidently's page takes a quarter of a megabyte per column, and a second to make."""
 MOST_ROWS = 20_000
@@ -134,85 +129,6 @@ def _with_head(page: str, title: str, left_out: Sequence[str]) -> str:
     return f"{before}{body}{head}{after}" if body else f"{head}{page}"
 
 
-class EvidentlyDetector(DriftDetector):
-    """Wasserstein distance for numbers, Jensen-Shannon distance for categories, in memory.
-
-    A method that depends on the number of rows would give p-values for one month and distances for the next.
-    """
-
-    def compare(
-        self,
-        reference: pd.DataFrame,
-        current: pd.DataFrame,
-        *,
-        columns: Sequence[str],
-        threshold: float,
-        title: str,
-    ) -> DriftResult:
-        """Measure every column; a timestamp, and one without a value on both sides, has distance ``None``."""
-        for name, table in (("reference", reference), ("current", current)):
-            _check_table(table, columns, where=f"{name} data")
-        methods = {name: _method(reference[name], current[name]) for name in columns}
-        sides = _prepared(reference, methods), _prepared(current, methods)
-        measurable = [name for name in columns if _is_measurable(reference[name], current[name])]
-        distances, page = (
-            _measure(*sides, {name: methods[name] for name in measurable}, threshold) if measurable else ({}, "")
-        )
-        drifts = tuple(_drift(name, methods[name], distances.get(name), threshold) for name in columns)
-        return DriftResult(columns=drifts, html=_page(page, title, drifts))
-
-
-def _check_table(table: pd.DataFrame, columns: Sequence[str], *, where: str) -> None:
-    known = [str(name) for name in table.columns]
-    for name in columns:
-        if name not in known:
-            raise ColumnError(
-                f"the column {name!r} is not there",
-                where=where,
-                way_out=f"there are {', '.join(known[:40])}{did_you_mean(name, known)}",
-            )
-    if table.empty:
-        raise NoRowsError("there is no row to compare", where=where, way_out="compare tables with rows")
-
-
-def _method(reference: pd.Series[Any], current: pd.Series[Any]) -> str:
-    """What a column is compared by; the reference decides, so that it stays the same for every current table."""
-    from pandas.api import types
-
-    def is_number(column: pd.Series[Any]) -> bool:
-        return types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
-
-    # A column that lost all its values is compared as categories, of which "missing" is one: that it went is a change.
-    numbers = all(is_number(column) and _has_number(column) for column in (reference, current))
-    return NUMERIC if numbers and reference.nunique() > FEW_VALUES else CATEGORICAL
-
-
-def _has_number(column: pd.Series[Any]) -> bool:
-    import numpy as np
-
-    return bool(np.isfinite(_numbers(column)).any())
-
-
-def _is_measurable(reference: pd.Series[Any], current: pd.Series[Any]) -> bool:
-    """Timestamps only ever move on, and what has no value on both sides says nothing."""
-    from pandas.api import types
-
-    if any(types.is_datetime64_any_dtype(column.dtype) for column in (reference, current)):
-        return False
-    return bool(reference.notna().any() or current.notna().any())
-
-
-def _prepared(table: pd.DataFrame, methods: Mapping[str, str]) -> pd.DataFrame:
-    import pandas as pd
-
-    columns = {
-        name: _numbers(table[name]) if method == NUMERIC else _categories(table[name])
-        for name, method in methods.items()
-    }
-    prepared: pd.DataFrame = pd.DataFrame(columns, index=range(len(table)))
-    return prepared
-
-
 def _numbers(column: pd.Series[Any]) -> Any:
     import numpy as np
     import pandas as pd
@@ -230,38 +146,6 @@ def _categories(column: pd.Series[Any]) -> Any:
 def _as_text(value: Any) -> str:
     # 1 and 1.0 are one category: an integer column with a gap turns into floats.
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _measure(
-    reference: pd.DataFrame, current: pd.DataFrame, methods: Mapping[str, str], threshold: float
-) -> tuple[dict[str, float], str]:
-    """Distances by column, and Evidently's page."""
-    # Its imports and its run warn about other libraries' deprecations, and draw on the terminal.
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        try:
-            from evidently import DataDefinition, Dataset, Report
-            from evidently.metrics import ValueDrift
-        except ImportError as error:
-            raise MissingLibraryError(error.name or "evidently", "evidently") from None
-        numbers = [name for name, method in methods.items() if method == NUMERIC]
-        categories = [name for name, method in methods.items() if method == CATEGORICAL]
-        reference, current = _fewer_categories(reference, current, categories)
-        shown = {name: _harmless(name, place) for place, name in enumerate(methods)}
-        definition = DataDefinition(
-            numerical_columns=[shown[name] for name in numbers],
-            categorical_columns=[shown[name] for name in categories],
-        )
-        wanted = [
-            ValueDrift(column=shown[name], method=method, threshold=threshold) for name, method in methods.items()
-        ]
-        snapshot = Report(wanted).run(
-            Dataset.from_pandas(current[list(methods)].rename(columns=shown), data_definition=definition),
-            Dataset.from_pandas(reference[list(methods)].rename(columns=shown), data_definition=definition),
-        )
-        named = {text: name for name, text in shown.items()}
-        found = {named[metric["config"]["column"]]: float(metric["value"]) for metric in snapshot.dict()["metrics"]}
-        return found, str(snapshot.get_html_str(as_iframe=False))
 
 
 def _harmless(name: str, place: int) -> str:
@@ -287,38 +171,3 @@ def _fewer_categories(
             for side in (reference, current):
                 side[name] = side[name].where(side[name].isin(kept), _OTHER)
     return reference, current
-
-
-def _drift(name: str, method: str, distance: float | None, threshold: float) -> ColumnDrift:
-    known = distance if distance is not None and math.isfinite(distance) else None
-    return ColumnDrift(
-        column=name,
-        method=method,
-        distance=known,
-        threshold=threshold,
-        drifted=known is not None and known >= threshold,
-    )
-
-
-def _page(page: str, title: str, drifts: Sequence[ColumnDrift]) -> str:
-    """Evidently's page with a title and one table of all columns above it, the farthest first."""
-    ordered = sorted(drifts, key=lambda drift: (-(drift.distance if drift.distance is not None else -1), drift.column))
-    rows = "".join(
-        f"<tr><td>{escape(drift.column)}</td><td>{escape(drift.method)}</td>"
-        f"<td>{'not measured' if drift.distance is None else f'{drift.distance:.3f}'}</td>"
-        f"<td>{drift.threshold:g}</td><td>{'drifted' if drift.drifted else ''}</td></tr>"
-        for drift in ordered
-    )
-    head = (
-        '<section style="font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem">'
-        f'<h1 style="font-size:1.4rem">{escape(title)}</h1>'
-        '<table cellpadding="6" style="border-collapse:collapse;text-align:left"><thead><tr><th>Column</th>'
-        f"<th>Distance</th><th>Value</th><th>Threshold</th><th></th></tr></thead><tbody>{rows}</tbody></table></section>"
-    )
-    if not page:
-        return (
-            f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title></head>'
-            f"<body>{head}</body></html>\n"
-        )
-    before, body, after = page.partition("<body>")
-    return f"{before}{body}{head}{after}" if body else f"{head}{page}"
