@@ -1,4 +1,4 @@
-"""Evidently's page of some columns, with one explicit method each."""
+"""Evidently's page of the columns that matter."""
 
 from __future__ import annotations
 
@@ -6,30 +6,49 @@ import contextlib
 import io
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ml_lifecycle.backends.reports.words import clean
 from ml_lifecycle.core.contracts import ColumnDrift
 from ml_lifecycle.core.errors import MissingLibraryError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
-NUMERIC = "wasserstein"
+    Values = NDArray[np.float64] | NDArray[np.object_]
+
+NUMERIC: Final = "wasserstein"
 """Normed by the reference's standard deviation."""
-CATEGORICAL = "jensenshannon"
-MOST_CATEGORIES = 200
-"""Rarer categories are compared as one: distances and pages over thousands of values say nothing."""
-MOST_COLUMNS = 20
-"""Evidently's page takes a quarter of a megabyte per column, and a second to make."""
-MOST_ROWS = 20_000
+CATEGORICAL: Final = "jensenshannon"
+MOST_CATEGORIES: Final = 200
+"""Rarer categories are drawn as one: a picture of thousands of values says nothing."""
+MOST_COLUMNS: Final = 20
+"""A column takes Evidently about a second."""
+MOST_ROWS: Final = 20_000
 """Of each table: the shapes of a histogram need no more."""
 
-_MISSING = "(missing)"
-_OTHER = "(other)"
+_METHODS: Final[Mapping[str, str]] = {"number": NUMERIC, "category": CATEGORICAL}
+"""By a column's kind. A method that depends on the number of rows would give p-values for one month and distances for
+the next."""
+_MISSING, _OTHER = "(missing)", "(other)"
 _NEVER = 1e9
 """A distance that no column reaches."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    """What is drawn of one column."""
+
+    shown: str
+    """Its name on the page."""
+    method: str
+    drifted: bool
+    reference: Values
+    current: Values
 
 
 def evidently_page(
@@ -37,23 +56,21 @@ def evidently_page(
 ) -> str:
     """Evidently's page of some columns: it holds scripts, so it is only ever opened in an origin of its own.
 
-    What says nothing side by side (identifiers, times, columns with one value at most, or without any on one side) is
-    named and not drawn.
+    What says nothing side by side (identifiers, times, columns without a value on one side, or with one value on both)
+    is named and not drawn.
 
-    :param columns: Those that matter, the most important first; its words of drift follow this verdict.
+    :param columns: Those that matter, the most important first; the page's words of drift follow their verdicts.
     :raises MissingLibraryError: Evidently is not installed.
     """
     sides = _sample(reference), _sample(current)
-    chosen = {one.column: one for one in columns if one.column in reference and one.column in current}
-    drawn: dict[str, tuple[str, Any, Any]] = {}
-    for name, one in chosen.items():
-        method = _method_of(one, sides[0][name])
-        if method and len(drawn) < MOST_COLUMNS:
-            before, after = (_numbers(side[name]) if method == NUMERIC else _categories(side[name]) for side in sides)
-            if _says_something(before, after):
-                drawn[name] = method, before, after
-    page = _evidently(drawn, chosen) if drawn else ""
-    return _with_head(page, title, [one.column for one in columns if one.column not in drawn])
+    drawn: dict[str, _Column] = {}
+    for one in columns:
+        if len(drawn) < MOST_COLUMNS and one.column not in drawn:
+            made = _column(one, *sides, place=len(drawn))
+            if made is not None:
+                drawn[one.column] = made
+    left_out = dict.fromkeys(one.column for one in columns if one.column not in drawn)
+    return _with_head(_draw(list(drawn.values())) if drawn else "", title, list(left_out))
 
 
 def _sample(table: pd.DataFrame) -> pd.DataFrame:
@@ -61,22 +78,64 @@ def _sample(table: pd.DataFrame) -> pd.DataFrame:
     return kept
 
 
-def _method_of(column: ColumnDrift, values: pd.Series[Any]) -> str:
-    """What Evidently compares it by; empty for what it shows nothing of."""
-    from pandas.api import types
-
-    kind = column.kind or ("number" if types.is_numeric_dtype(values.dtype) else "category")
-    return {"number": NUMERIC, "category": CATEGORICAL}.get(kind, "")
+# --- Columns ---------------------------------------------------------------------------------------------------------
 
 
-def _says_something(before: Any, after: Any) -> bool:
+def _column(drift: ColumnDrift, reference: pd.DataFrame, current: pd.DataFrame, *, place: int) -> _Column | None:
+    """What is drawn of a column; ``None`` where that says nothing."""
+    method = _METHODS.get(drift.kind)
+    if method is None or drift.column not in reference or drift.column not in current:
+        return None
+    sides = reference[drift.column], current[drift.column]
+    before, after = map(_numbers, sides) if method == NUMERIC else _categories(*sides)
+    if not _says_something(before, after):
+        return None
+    return _Column(_harmless(drift.column, place), method, drift.drifted, before, after)
+
+
+def _says_something(before: Values, after: Values) -> bool:
     import pandas as pd
 
-    sides = pd.Series(before).dropna(), pd.Series(after).dropna()
-    return all(len(side) for side in sides) and len({*sides[0].unique()[:2], *sides[1].unique()[:2]}) > 1
+    sides = [pd.unique(pd.Series(side).dropna()) for side in (before, after)]
+    return all(len(side) for side in sides) and len({*sides[0][:2], *sides[1][:2]}) > 1
 
 
-def _evidently(drawn: Mapping[str, tuple[str, Any, Any]], columns: Mapping[str, ColumnDrift]) -> str:
+def _numbers(column: pd.Series[Any]) -> NDArray[np.float64]:
+    import numpy as np
+    import pandas as pd
+
+    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _categories(reference: pd.Series[Any], current: pd.Series[Any]) -> tuple[Values, Values]:
+    """Values as harmless texts; missing ones stay a category of their own, so that more of them is a change."""
+    sides = [side.astype(object).where(side.notna(), _MISSING).map(_as_text) for side in (reference, current)]
+    counts = sides[0].value_counts().add(sides[1].value_counts(), fill_value=0)
+    # Sorted by name first: a tie must not be broken in another way for the same data.
+    kept = counts.sort_index().sort_values(ascending=False, kind="stable").index
+    kept = kept if len(kept) <= MOST_CATEGORIES else kept[: MOST_CATEGORIES - 1]
+    shown = {value: _harmless(value, place) for place, value in enumerate(kept)}
+    before, after = (side.map(shown).fillna(_OTHER).to_numpy(dtype=object) for side in sides)
+    return before, after
+
+
+def _as_text(value: Any) -> str:
+    # 1 and 1.0 are one category: an integer column with a gap turns into floats.
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _harmless(text: str, place: int) -> str:
+    """A name or a value for Evidently's page; ``place`` keeps changed ones apart."""
+    # Evidently writes them into its scripts as they are: "</script>" would end the script.
+    shown = clean(text.replace("<", "\u2039").replace(">", "\u203a"))
+    return shown if shown == text else f"{shown} ({place})"
+
+
+# --- The page --------------------------------------------------------------------------------------------------------
+
+
+def _draw(columns: Sequence[_Column]) -> str:
     """Evidently's page, a metric per column: its preset would compute each of them three times."""
     import pandas as pd
 
@@ -88,25 +147,20 @@ def _evidently(drawn: Mapping[str, tuple[str, Any, Any]], columns: Mapping[str, 
             from evidently.metrics import ValueDrift
         except ImportError as error:
             raise MissingLibraryError(error.name or "evidently", "evidently") from None
-        shown = {name: _harmless(name, place) for place, name in enumerate(drawn)}
-        before = pd.DataFrame({shown[name]: pd.Series(one) for name, (_, one, _) in drawn.items()})
-        after = pd.DataFrame({shown[name]: pd.Series(one) for name, (_, _, one) in drawn.items()})
-        categories = [shown[name] for name, (method, _, _) in drawn.items() if method == CATEGORICAL]
-        before, after = _fewer_categories(before, after, categories)
         definition = DataDefinition(
-            numerical_columns=[shown[name] for name, (method, _, _) in drawn.items() if method == NUMERIC],
-            categorical_columns=categories,
+            numerical_columns=[one.shown for one in columns if one.method == NUMERIC],
+            categorical_columns=[one.shown for one in columns if one.method == CATEGORICAL],
+        )
+        reference, current = (
+            Dataset.from_pandas(pd.DataFrame(table), data_definition=definition)
+            for table in ({one.shown: one.reference for one in columns}, {one.shown: one.current for one in columns})
         )
         wanted = [
-            # The page tells no threshold, only whether it was reached: so it says what our verdict says.
-            ValueDrift(column=shown[name], method=method, threshold=0.0 if columns[name].drifted else _NEVER)
-            for name, (method, _, _) in drawn.items()
+            # The page tells no threshold, only whether it was reached: so it says what the verdict says.
+            ValueDrift(column=one.shown, method=one.method, threshold=0.0 if one.drifted else _NEVER)
+            for one in columns
         ]
-        snapshot = Report(wanted).run(
-            Dataset.from_pandas(after, data_definition=definition),
-            Dataset.from_pandas(before, data_definition=definition),
-        )
-        return str(snapshot.get_html_str(as_iframe=False))
+        return str(Report(wanted).run(current, reference).get_html_str(as_iframe=False))
 
 
 def _with_head(page: str, title: str, left_out: Sequence[str]) -> str:
@@ -127,47 +181,3 @@ def _with_head(page: str, title: str, left_out: Sequence[str]) -> str:
         )
     before, body, after = page.partition("<body>")
     return f"{before}{body}{head}{after}" if body else f"{head}{page}"
-
-
-def _numbers(column: pd.Series[Any]) -> Any:
-    import numpy as np
-    import pandas as pd
-
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def _categories(column: pd.Series[Any]) -> Any:
-    """Values as texts; missing ones stay a category of their own, so that more of them is a change that shows."""
-    values = column.astype(object).where(column.notna(), _MISSING)
-    return values.map(lambda value: _without_tags(_as_text(value))).to_numpy(dtype=object)
-
-
-def _as_text(value: Any) -> str:
-    # 1 and 1.0 are one category: an integer column with a gap turns into floats.
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _harmless(name: str, place: int) -> str:
-    """A column's name for Evidently's page; ``place`` keeps changed names apart."""
-    text = _without_tags(name)
-    return text if text == name else f"{text} ({place})"
-
-
-def _without_tags(text: str) -> str:
-    # Evidently writes names and values into its scripts as they are: "</script>" would end the script.
-    return text.replace("<", "\u2039").replace(">", "\u203a")
-
-
-def _fewer_categories(
-    reference: pd.DataFrame, current: pd.DataFrame, categories: Sequence[str]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    reference, current = reference.copy(), current.copy()
-    for name in categories:
-        counts = reference[name].value_counts().add(current[name].value_counts(), fill_value=0)
-        if len(counts) > MOST_CATEGORIES:
-            # Sorted by name first: a tie must not be broken in another way for the same data.
-            kept = counts.sort_index().sort_values(ascending=False, kind="stable").index[: MOST_CATEGORIES - 1]
-            for side in (reference, current):
-                side[name] = side[name].where(side[name].isin(kept), _OTHER)
-    return reference, current
