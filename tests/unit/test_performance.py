@@ -22,31 +22,33 @@ from ml_lifecycle.core.contracts import (
 )
 from ml_lifecycle.core.errors import DigestMismatchError, UnknownMetricError
 from ml_lifecycle.stages import runner
+from ml_lifecycle.stages.evaluation import EvaluationJob, evaluate
 from ml_lifecycle.stages.performance import PerformanceJob, measure_performance
 from ml_lifecycle.stages.runner import Tools
+from tests.fakes.small_model import trained, with_project
 
 COLUMNS = Columns(key="trip", time="leaves", target="late")
 LABELS = Source(uri="outcomes/{{ partition }}.parquet")
 
 
-def request(partition: str = "2013-02") -> RunRequest:
-    return RunRequest(model="trips", stream="monitor", partition=partition, partitions=(partition,))
+def request(partition: str = "2013-02", *, model: str = "trips") -> RunRequest:
+    return RunRequest(model=model, stream="monitor", partition=partition, partitions=(partition,))
 
 
 def publish(
     tools: Tools,
     table: pd.DataFrame,
     *,
-    partition: str = "2013-02",
+    model: str = "trips",
     classes: tuple[Scalar, ...] = (False, True),
     digest: str = "1" * 64,
 ) -> ScoredPartition:
     """Predictions as scoring publishes them."""
-    uri = f"scored/{partition}"
+    uri = "scored/2013-02"
     fingerprint = tools.data.publish(uri, lambda folder: write_parquet(table, folder / "predictions.parquet"))
     scored = ScoredPartition(
-        model="trips",
-        partition=partition,
+        model=model,
+        partition="2013-02",
         uri=uri,
         rows=len(table),
         version=3,
@@ -55,7 +57,7 @@ def publish(
         dataset_fingerprint="2" * 64,
         classes=classes,
     )
-    runner.record("score", scored, tools, model="trips")
+    runner.record("score", scored, tools, model=model)
     return scored
 
 
@@ -422,3 +424,62 @@ def test_a_team_s_own_metric_is_measured_on_labels(tools: Tools, tmp_path: Path)
 
     assert report.metrics["include.hits:share"].value == 0.9
     assert report.verdict is Verdict.PASS
+
+
+# --- Before labels are there -----------------------------------------------------------------------------------------
+
+
+def test_before_labels_are_there_the_performance_is_estimated(tools: Tools) -> None:
+    score(tools, SCORES)
+
+    report = measure_performance(performance_job(), tools)
+
+    # Decided right in 0.9, 0.8, 0.7 and 0.9 of such rows.
+    assert report.estimate is not None
+    assert report.estimate.value == pytest.approx((0.9 + 0.8 + 0.7 + 0.9) / 4)
+    assert not report.estimate.valid
+    assert (report.verdict, report.unlabelled_rows) == (Verdict.INCONCLUSIVE, 4)
+    assert report.detail.startswith("the labels are not there yet")
+
+
+def test_the_estimate_stays_beside_the_measured_value(tools: Tools, tmp_path: Path) -> None:
+    many(tools, tmp_path, right=337)
+
+    report = measure_performance(accuracy_job(), tools)
+
+    assert report.estimate is not None
+    assert report.estimate.value == pytest.approx(0.9)
+
+
+def test_a_regression_says_why_it_is_not_estimated(tools: Tools) -> None:
+    score(tools, [1.0, 2.0, 3.0, 4.0], classes=())
+
+    report = measure_performance(performance_job(metric="mae"), tools)
+
+    assert report.estimate is not None
+    assert report.estimate.value is None
+    assert "a regression" in report.estimate.condition
+
+
+def test_rows_that_only_labels_can_cluster_are_not_estimated(tools: Tools) -> None:
+    score(tools, SCORES)
+
+    report = measure_performance(performance_job(spec=MeasurementSpec(cluster="airport")), tools)
+
+    assert report.estimate is not None
+    assert "cannot be clustered before their labels are there" in report.estimate.condition
+
+
+def test_the_holdout_of_the_model_that_predicted_says_whether_the_estimate_holds(tools: Tools, tmp_path: Path) -> None:
+    tools = with_project(tools, tmp_path / "project")
+    model = trained(tools)
+    judged = evaluate(EvaluationJob(model=model, rehearse=False), tools)
+    runner.record("evaluate", judged, tools, model="flights")
+    table = pd.DataFrame({"trip": list("abcd"), "score": SCORES})
+    publish(tools, table, model="flights", digest=model.digest)
+
+    report = measure_performance(performance_job(request=request(model="flights")), tools)
+
+    assert report.estimate is not None
+    assert f"On {judged.metrics['roc_auc'].rows:,} rows of the holdout" in report.estimate.condition
+    assert report.estimate.calibration_error is not None

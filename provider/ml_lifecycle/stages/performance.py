@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import Field
 
 from ml_lifecycle.backends.callables import own_metrics
+from ml_lifecycle.backends.evaluation import intervals
+from ml_lifecycle.backends.evaluation.metrics import Part, check_metric
+from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows, Task, cluster_codes
+from ml_lifecycle.backends.evaluation.rules import held_against
 from ml_lifecycle.backends.files import read_parquet
+from ml_lifecycle.backends.monitoring.estimation import estimate
+from ml_lifecycle.backends.monitoring.labels import Joined, join_once, lag_s
+from ml_lifecycle.backends.monitoring.prediction_log import label_table, order_of
 from ml_lifecycle.core.contracts import (
     Columns,
     Contract,
     DropRule,
+    Evaluation,
     GateCheck,
     GateRule,
     MeasurementSpec,
@@ -32,20 +40,20 @@ from ml_lifecycle.core.errors import (
     ColumnError,
     DataError,
     DigestMismatchError,
+    LifecycleError,
     PassingError,
     RequestError,
 )
 from ml_lifecycle.core.evaluation import PERIODS, judge_limit
 from ml_lifecycle.stages.contenders import class_places, task_of
 from ml_lifecycle.stages.data import apply_drop_rules, require_columns
+from ml_lifecycle.stages.evaluation import read_predictions
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.scoring import PREDICTIONS, log_origin, probability_columns, write_to_log
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ml_lifecycle.backends.evaluation.rows import ScoredRows, Task
-    from ml_lifecycle.backends.monitoring.labels import Joined
 
 _OF_NUMBERS: Final = ("mae", "rmse", "mape", "wape", "r2")
 """Metrics that a target of numbers is measured by, whatever made the predictions."""
@@ -135,8 +143,6 @@ def measure_performance(job: PerformanceJob, tools: Tools) -> PerformanceReport:
 
 def _check_metric(job: PerformanceJob, classes: Sequence[Scalar]) -> None:
     """Refuse a metric that does not fit the model before anybody waits for labels."""
-    from ml_lifecycle.backends.evaluation.metrics import check_metric
-
     if classes and job.metric not in _OF_NUMBERS:
         check_metric(job.metric, task_of(classes))
 
@@ -200,8 +206,6 @@ def _published(job: PerformanceJob, tools: Tools) -> _Published | str:
 
 def _labelled(job: PerformanceJob, predictions: pd.DataFrame, tools: Tools) -> _Labelled | str:
     """Predictions beside their labels, without the rows that the rules drop; or why there are none."""
-    from ml_lifecycle.backends.monitoring.labels import join_once
-
     uri, target = render(job.labels.uri, job.request.partition), _target(job)
     try:
         before = tools.data.state(uri)
@@ -240,8 +244,6 @@ def _asked_for(job: PerformanceJob, predictions: pd.DataFrame) -> list[str]:
 def _log(job: PerformanceJob, published: _Published, labelled: _Labelled, tools: Tools) -> None:
     """Bring the labels into the log; those that contradict each other take back what was said of their rows."""
     import pandas as pd
-
-    from ml_lifecycle.backends.monitoring.prediction_log import label_table, order_of
 
     predicted, target = log_origin(published.scored, tools), _target(job)
     before = tools.ledger.results(
@@ -286,8 +288,6 @@ def _as_classes(target: pd.Series[Any], classes: Sequence[Scalar]) -> list[Any]:
 
 def _measured(job: PerformanceJob, published: _Published, labelled: _Labelled, tools: Tools) -> dict[str, Any]:
     """What is known from labels, as fields of the report."""
-    from ml_lifecycle.backends.monitoring.labels import lag_s
-
     lag, early = lag_s(labelled.rows, time=job.columns.time, labelled_at=job.labelled_at)
     metric, verdict, detail = _judged(job, published, labelled, tools)
     notes = (*labelled.notes, *([f"{early:,} labels are older than their rows"] if early else []))
@@ -309,22 +309,17 @@ def _judged(
     job: PerformanceJob, published: _Published, labelled: _Labelled, tools: Tools
 ) -> tuple[Metric, Verdict, str]:
     """The metric with its interval, the verdict, and why it is not known."""
-    from ml_lifecycle.backends.evaluation.intervals import as_metric, estimate
-    from ml_lifecycle.backends.evaluation.metrics import Part, check_metric
-    from ml_lifecycle.backends.evaluation.rows import CANDIDATE
-
     unknown = Verdict.INCONCLUSIVE
     rows = _as_scored_rows(job, labelled.rows, published.scored.classes)
     if isinstance(rows, str):
         return Metric(value=None, rows=len(labelled.rows)), unknown, rows
     check_metric(job.metric, rows.task)
     own = own_metrics((job.metric,), tools.project)
-    found = estimate(job.metric, Part(rows, job.spec), CANDIDATE, own=own)
-    metric = as_metric(found)
+    found = intervals.estimate(job.metric, Part(rows, job.spec), CANDIDATE, own=own)
+    metric = intervals.as_metric(found)
     if (few := _too_few(job, labelled)) or found.value is None:
         undefined = f"{job.metric} is undefined on these rows" + (f": {found.detail}" if found.detail else "")
         return metric, unknown, few or undefined
-    from ml_lifecycle.backends.evaluation.rules import held_against
 
     checks = [judge_limit(rule, held_against(rule, found)) for rule in _rules(job)]
     if not checks:
@@ -369,8 +364,6 @@ def _too_few(job: PerformanceJob, labelled: _Labelled) -> str:
 
 def _as_scored_rows(job: PerformanceJob, labelled: pd.DataFrame, classes: Sequence[Scalar]) -> ScoredRows | str:
     """The rows as metrics take them, or why they cannot be."""
-    from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows, cluster_codes
-
     target = labelled[_target(job)]
     names = probability_columns(classes)
     task = _task(target, job.metric, classes)
@@ -425,5 +418,35 @@ def _is_two(target: pd.Series[Any]) -> bool:
 # --- The estimate ----------------------------------------------------------------------------------------------------
 
 
-def _estimate(job: PerformanceJob, published: _Published, tools: Tools) -> PerformanceEstimate | None:
-    return None
+def _estimate(job: PerformanceJob, published: _Published, tools: Tools) -> PerformanceEstimate:
+    """What the metric probably is, from the predictions alone and what the holdout says of their scores."""
+    scored, table = published.scored, published.table
+    numbers = job.metric in _OF_NUMBERS
+    try:
+        cluster = cluster_codes(table, job.spec.cluster, time=job.columns.time)
+    except ColumnError as error:
+        # A column that comes with the labels: nobody can say which rows belong together before.
+        condition = f"Not estimated: the rows cannot be clustered before their labels are there ({error.what})."
+        return PerformanceEstimate(metric=job.metric, value=None, rows=len(table), condition=condition)
+    return estimate(
+        job.metric,
+        table[probability_columns(scored.classes) or "score"].to_numpy("float64"),
+        classes=() if numbers else tuple(map(str, scored.classes)),
+        spec=job.spec,
+        cluster=cluster,
+        holdout=None if numbers or not scored.classes else _holdout(scored, tools),
+    )
+
+
+def _holdout(scored: ScoredPartition, tools: Tools) -> ScoredRows | None:
+    """What the model said of its holdout; ``None`` where nobody measured it, or the rows cannot be read."""
+    measured = tools.ledger.results(tools.environment, scored.model, "evaluate", model__digest=scored.digest, limit=1)
+    if not measured:
+        return None
+    try:
+        return read_predictions(Evaluation.model_validate(measured[-1]["content"]), tools)
+    except PassingError:
+        raise
+    except LifecycleError:
+        # The estimate is a hint without it, and says so; the labels are what judges.
+        return None

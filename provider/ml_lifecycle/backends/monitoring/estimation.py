@@ -1,0 +1,262 @@
+"""What predictions are probably worth before anybody knows what turned out.
+
+Confidence-based: each row counts once as each class, weighted by the class's probability, and the usual metrics are
+measured on these rows. NannyML published the method (https://nannyml.readthedocs.io, Confidence-based Performance
+Estimation); Guillory et al., Predicting with Confidence on Unseen Distributions (ICCV 2021), measure how far such
+estimates carry, and Garg et al., Leveraging Unlabeled Data to Predict Out-of-Distribution Performance (ICLR 2022,
+section 3), prove that none can do without an assumption about what changed. The one made here is that scores are
+probabilities: a score of 0.3 comes true in 30% of the rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ml_lifecycle.backends.evaluation import intervals
+from ml_lifecycle.backends.evaluation.metrics import PLAIN, Part, calibration_curve, check_metric
+from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows, Task
+from ml_lifecycle.core.contracts import MeasurementSpec, PerformanceEstimate
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[np.float64]
+    Codes = NDArray[np.int64]
+
+TOLERANCE: Final = 0.05
+"""Mean distance between predicted and true shares that an estimate can bear."""
+BINS: Final = 10
+_CONFIDENCE: Final = 0.95
+_SUMS_TO_ONE: Final = 0.01
+_MOST: Final = 20_000_000
+"""Numbers in memory, beyond which rows are drawn."""
+_GOLDEN: Final = (math.sqrt(5) - 1) / 2
+_BY_CONSTRUCTION: Final = ("calibration_error", "bias")
+"""Metrics of what the estimate takes for granted."""
+_ASSUMES: Final = (
+    "It holds if the scores are probabilities on these rows too: of rows with a score of 0.3, 30% come true. "
+    "A change of what follows from the same inputs is not seen."
+)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far a model's scores are from what came true, on rows that it was not trained on."""
+
+    error: float | None
+    """Mean distance over bins of equal weight, 0 to 1."""
+    at_most: float | None
+    """One-sided 95% upper bound of it."""
+    p_value: float | None
+    """Of the chi-square test that the scores are probabilities; ``None`` where rows are weighted or clustered."""
+    rows: int
+    estimated: float | None = None
+    """The metric, as it would have been estimated on these rows."""
+    measured: float | None = None
+    """The metric on these rows."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the scores are shown to be off by :data:`TOLERANCE` at most."""
+        return self.at_most is not None and self.at_most <= TOLERANCE
+
+    def in_words(self, metric: str) -> str:
+        """What was found on the holdout, and what that is enough for."""
+        if self.error is None or self.at_most is None:
+            return "The scores could not be held against what came true on the holdout, so take it as a hint only."
+        tested = f" (chi-square test of {BINS} bins: p = {self.p_value:.2g})" if self.p_value is not None else ""
+        text = (
+            f"On {self.rows:,} rows of the holdout the scores are off by {self.error:.3f} on average, "
+            f"{self.at_most:.3f} at most with 95% confidence{tested}"
+        )
+        if self.estimated is not None and self.measured is not None:
+            text += (
+                f"; {metric} would have been estimated at {self.estimated:.4g}, and {self.measured:.4g} was measured"
+            )
+        shown = "" if self.holds else f" That is not shown to be within {TOLERANCE:g}, so take it as a hint only."
+        return f"{text}.{shown}"
+
+
+def estimate(
+    metric: str,
+    scores: Numbers,
+    *,
+    classes: tuple[str, ...] = (),
+    spec: MeasurementSpec = PLAIN,
+    cluster: Codes | None = None,
+    holdout: ScoredRows | None = None,
+) -> PerformanceEstimate:
+    """Estimate a metric from scores alone; never raises for what the data are like.
+
+    :param scores: The second class's probability ``(rows,)``, or a probability per class ``(rows, classes)``.
+    :param classes: Empty for a regression, which is not estimated.
+    :param spec: How the metric is measured. Weights are not looked at.
+    :param cluster: Rows of one number are not independent of each other.
+    :param holdout: The same model's predictions of rows whose truth is known and that it was not trained on.
+    :raises UnknownMetricError: no metric of this task is called so.
+    """
+    if reason := _not_estimated(metric, classes):
+        return PerformanceEstimate(metric=metric, value=None, rows=len(scores), condition=reason)
+    task: Task = "multiclass" if scores.ndim > 1 else "binary"
+    check_metric(metric, task)
+    spec = spec.model_copy(update={"weight": None, "baseline": None})
+    if reason := _no_probabilities(scores):
+        return PerformanceEstimate(metric=metric, value=None, rows=len(scores), condition=f"Not estimated: {reason}.")
+    kept = _drawn_rows(scores, spec.seed)
+    scores, cluster = scores[kept], None if cluster is None else cluster[kept]
+    value, detail = _expected(metric, scores, classes, spec)
+    if value is None:
+        return PerformanceEstimate(metric=metric, value=None, rows=len(scores), condition=f"Not estimated: {detail}.")
+    low, high = _interval(metric, scores, classes, spec, cluster)
+    found = calibration(metric, holdout, spec) if holdout is not None else None
+    known = "Nothing is known of the scores on a holdout, so take it as a hint only."
+    return PerformanceEstimate(
+        metric=metric,
+        value=value,
+        low=None if low is None else min(low, value),
+        high=None if high is None else max(high, value),
+        rows=len(scores),
+        valid=found is not None and found.holds,
+        condition=f"{_ASSUMES} {known if found is None else found.in_words(metric)}",
+        calibration_error=None if found is None else found.error,
+    )
+
+
+def calibration(metric: str, holdout: ScoredRows, spec: MeasurementSpec = PLAIN) -> Calibration:
+    """How far the candidate's scores are from what came true; ``None`` in what cannot be measured."""
+    part = Part(holdout, spec)
+    found = intervals.estimate("calibration_error", part, CANDIDATE)
+    if found.value is None:
+        return Calibration(None, None, None, len(holdout))
+    expected, _ = _expected(metric, holdout.scores[CANDIDATE], holdout.classes, spec, weight=holdout.weight)
+    return Calibration(
+        error=found.value,
+        at_most=None if found.bounds is None else found.bounds.upper(_CONFIDENCE),
+        p_value=_p_value(holdout) if holdout.weight is None and holdout.cluster is None else None,
+        rows=len(holdout),
+        estimated=expected,
+        measured=part.value(metric, CANDIDATE),
+    )
+
+
+def _not_estimated(metric: str, classes: tuple[str, ...]) -> str:
+    """Why this is no matter of scores alone; empty where it is."""
+    if not classes:
+        return "Not estimated: the numbers that a regression predicts say nothing of their own error."
+    if ":" in metric:
+        return "Not estimated: of a metric of one's own nobody knows how it takes rows that count in part."
+    if metric in _BY_CONSTRUCTION:
+        return f"Not estimated: {metric} is 0 if the scores are probabilities, which the estimate takes for granted."
+    return ""
+
+
+def _no_probabilities(scores: Numbers) -> str:
+    import numpy as np
+
+    if len(scores) == 0:
+        return "there are no rows"
+    if gaps := int((~np.isfinite(scores)).sum()):
+        return f"the scores are missing or not finite in {gaps:,} places"
+    if outside := int(((scores < 0) | (scores > 1)).sum()):
+        return f"{outside:,} scores are below 0 or above 1, and so no probabilities"
+    if scores.ndim > 1 and (off := int((np.abs(scores.sum(axis=1) - 1) > _SUMS_TO_ONE).sum())):
+        return f"the scores of {off:,} rows do not sum to 1, and so are no probabilities"
+    return ""
+
+
+def _drawn_rows(scores: Numbers, seed: int) -> slice | Codes:
+    """All rows, or as many as can be held, drawn the same way each time."""
+    import numpy as np
+
+    width = 1 if scores.ndim == 1 else scores.shape[1]
+    most = max(1, _MOST // width**2)
+    if len(scores) <= most:
+        return slice(None)
+    chosen: Codes = np.sort(np.random.default_rng(seed).choice(len(scores), most, replace=False))
+    return chosen
+
+
+def _expected(
+    metric: str, scores: Numbers, classes: tuple[str, ...], spec: MeasurementSpec, *, weight: Numbers | None = None
+) -> tuple[float | None, str]:
+    """The metric on every row once as each class, or why there is none."""
+    import numpy as np
+
+    if _no_probabilities(scores):
+        return None, "the scores are no probabilities"
+    shares = np.column_stack([1 - scores, scores]) if scores.ndim == 1 else scores
+    count = shares.shape[1]
+    weights = (shares if weight is None else shares * weight[:, None]).T.ravel()
+    # What counts for nothing must not make a loss of infinity times nothing.
+    kept = weights > 0
+    place = np.tile(np.arange(len(scores)), count)[kept]
+    rows = ScoredRows(
+        task="multiclass" if scores.ndim > 1 else "binary",
+        truth=np.repeat(np.arange(float(count)), len(scores))[kept],
+        scores={CANDIDATE: scores[place]},
+        keys=place,
+        classes=classes,
+        weight=weights[kept],
+    )
+    part = Part(rows, spec)
+    value = part.value(metric, CANDIDATE)
+    return value, "" if value is not None else part.unusable(CANDIDATE, metric) or _undefined(metric)
+
+
+def _undefined(metric: str) -> str:
+    return f"{metric} is undefined where the scores are certain of one class"
+
+
+def _interval(
+    metric: str, scores: Numbers, classes: tuple[str, ...], spec: MeasurementSpec, cluster: Codes | None
+) -> tuple[float | None, float | None]:
+    """The two-sided 95% interval that the metric has where the labels turn out as the scores say.
+
+    Labels are dealt to the rows by an additive recurrence along the sorted scores, so that of every stretch of them as
+    many come true as they state, and the interval is that of these labels.
+    """
+    import numpy as np
+
+    order = np.lexsort((scores,)) if scores.ndim == 1 else np.lexsort((scores.max(axis=1), scores.argmax(axis=1)))
+    even = np.empty(len(scores))
+    even[order] = ((np.arange(len(scores)) + 0.5) * _GOLDEN) % 1
+    if scores.ndim == 1:
+        truth = (even < scores).astype("float64")
+    else:
+        truth = (even[:, None] >= np.cumsum(scores, axis=1)[:, :-1]).sum(axis=1).astype("float64")
+    rows = ScoredRows(
+        task="multiclass" if scores.ndim > 1 else "binary",
+        truth=truth,
+        scores={CANDIDATE: scores},
+        keys=np.arange(len(scores)),
+        classes=classes,
+        cluster=cluster,
+    )
+    found = intervals.as_metric(intervals.estimate(metric, Part(rows, spec), CANDIDATE))
+    return found.low, found.high
+
+
+def _p_value(holdout: ScoredRows) -> float | None:
+    """Of the chi-square test by Hosmer and Lemeshow, Communications in Statistics A9 (1980).
+
+    With a degree of freedom per bin, as on rows that the scores were not fitted to.
+    """
+    terms = list(_terms(holdout))
+    if not terms or not all(math.isfinite(term) for term in terms):
+        return 0.0 if terms else None
+    from scipy.special import chdtrc
+
+    return float(chdtrc(len(terms), sum(terms)))
+
+
+def _terms(holdout: ScoredRows) -> Iterator[float]:
+    for stated, true, rows in zip(*calibration_curve(holdout, bins=BINS), strict=True):
+        spread: Any = stated * (1 - stated)
+        if spread > 0:
+            yield float(rows * (true - stated) ** 2 / spread)
+        elif true != stated:
+            yield math.inf
