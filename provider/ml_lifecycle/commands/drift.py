@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +15,9 @@ from ml_lifecycle.commands.output import (
     INCONCLUSIVE,
     counted,
     print_json,
+    printable,
     publish_text,
+    table_lines,
 )
 from ml_lifecycle.core.errors import RequestError
 
@@ -188,7 +190,7 @@ def told(found: FileDrift, policy: DriftPolicy, every: str | None) -> Iterator[s
     yield f"{report.verdict.value.upper()}: {'; '.join(parts)}"
     yield f"  {_budget(report.alpha or 0.0, policy, every)}"
     shown = [one for place, one in enumerate(found.columns) if one.drifted or place < _LISTED]
-    yield from _table([_HEADER, *(_row(one) for one in shown)])
+    yield from table_lines([_HEADER, *(_row(one) for one in shown)])
     if len(shown) < len(found.columns):
         yield f"  and {len(found.columns) - len(shown):,} more that did not move; --json lists all"
     yield from (f"  {warning}" for warning in report.warnings)
@@ -212,14 +214,14 @@ def _row(one: ColumnDrift) -> tuple[str, ...]:
     missing = f"{_share(one.missing_before)} -> {_share(one.missing)}"
     return (
         state,
-        _printable(one.column),
+        printable(one.column),
         _number(one.distance, ".4f"),
         one.method,
         _number(one.p_value, ".2g"),
         _number(one.adjusted, ".2g"),
         _number(one.psi, ".3g"),
         missing,
-        _printable(one.detail),
+        printable(one.detail),
     )
 
 
@@ -229,14 +231,3 @@ def _number(value: float | None, form: str) -> str:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
-
-
-def _printable(text: str) -> str:
-    """A terminal obeys control characters, and a name may hold some."""
-    return "".join(one if one.isprintable() else "?" for one in text)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    for row in rows:
-        yield ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()

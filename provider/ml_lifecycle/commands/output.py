@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,6 +47,18 @@ def publish_copy(source: Path, path: Path) -> None:
 def counted(number: int, thing: str) -> str:
     """Such as ``1 model`` or ``2,000 models``."""
     return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def printable(text: str) -> str:
+    """A terminal obeys control characters, and a name may hold some."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
+def table_lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of one length, the first of them the header, as lines with columns."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    for row in rows:
+        yield ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
 
 
 def _publish(path: Path, write: Callable[[Path], object]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 Kind = Literal["number", "category", "identifier", "time"]
 """Of an identifier (a text that names single rows) and of a time (which only ever moves on) missing values are counted,
 and nothing else."""
+
+
+_GREATEST_T: Final = 710.0
+"""The hyperbolic sine of more overflows."""
 
 
 class ColumnFrame(Contract):
@@ -62,9 +67,10 @@ class ColumnFrame(Contract):
         return len(self.categories) + 1 if self.kind == "category" else 1
 
     def edge(self, place: int) -> float:
-        """Where bin ``place``, counted from 0, begins, in the column's own unit; numbers only."""
+        """Where bin ``place``, counted from 0, begins, in the column's own unit; numbers only, and always finite."""
         t = (self.first + place) / self.steps
-        return self.center + self.scale * (math.sinh(t) if self.curved else t)
+        z = math.sinh(max(min(t, _GREATEST_T), -_GREATEST_T)) if self.curved else t
+        return max(min(self.center + self.scale * z, sys.float_info.max), -sys.float_info.max)
 
 
 class Frame(Contract):
@@ -106,6 +112,24 @@ class ColumnProfile:
     def missing(self) -> int:
         """Rows without a value; NaN is none."""
         return int(self.blocks[:, -1].sum())
+
+    def quantile(self, share: float) -> float | None:
+        """The value that this share of the values does not exceed, as exact as its bin; ``None`` where there is none.
+
+        :param share: Above 0, up to 1; columns of numbers only.
+        """
+        import numpy as np
+
+        if not self.present or self.low is None or self.high is None:
+            return None
+        below = np.cumsum(self.counts)
+        target = share * self.present
+        place = int(np.searchsorted(below, target))
+        value = self.frame.edge(place)
+        if self.frame.curved:
+            inside = (target - (below[place] - self.counts[place])) / self.counts[place]
+            value = value * (1 - inside) + self.frame.edge(place + 1) * inside
+        return float(min(max(value, self.low), self.high))
 
 
 @dataclass(frozen=True)
