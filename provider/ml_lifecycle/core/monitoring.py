@@ -9,16 +9,11 @@ from dataclasses import dataclass
 from datetime import MINYEAR, datetime, timedelta, timezone
 from typing import Final, Literal
 
-from ml_lifecycle.core.contracts import ColumnDrift, DriftReport, Metric, PerformanceReport, Rate, Verdict
+from ml_lifecycle.core.contracts import ColumnDrift, Rate, Verdict
 from ml_lifecycle.core.data import Every, partition_name, start_of, window_of
 from ml_lifecycle.core.errors import RequestError
 
-Action = Literal["retrain", "alert", "nothing"]
-
-_NAMED_COLUMNS = 3
-
-
-_DAYS: Final = {
+DAYS: Final = {
     "hourly": 1 / 24,
     "daily": 1.0,
     "monthly": 365.25 / 12,
@@ -28,6 +23,7 @@ _DAYS: Final = {
     "quarter": 365.25 / 4,
     "year": 365.25,
 }
+"""Mean lengths in the Gregorian calendar: a period slides, and knows no first of the month."""
 _MOST_ALPHA: Final = 0.05
 
 
@@ -48,7 +44,7 @@ def alpha_of(false_alarms: Rate, every: Every) -> float:
     alarm is within the rate, however alike the days are and though all looks share one reference. Dependence only makes
     alarms come in clumps.
     """
-    return min(false_alarms.count * _DAYS[every] / _DAYS[false_alarms.per], _MOST_ALPHA)
+    return min(false_alarms.count * DAYS[every] / DAYS[false_alarms.per], _MOST_ALPHA)
 
 
 def judge(columns: Sequence[ColumnDrift], *, alpha: float, windows: Sequence[int] = (1,)) -> DriftJudgement:
@@ -133,91 +129,6 @@ def judge_performance(value: float | None, *, at_least: float | None = None, at_
         return Verdict.INCONCLUSIVE
     good = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
     return Verdict.PASS if good else Verdict.FAIL
-
-
-@dataclass(frozen=True)
-class History:
-    """What monitoring asked for before, as the ledger tells it."""
-
-    requested_at: tuple[datetime, ...] = ()
-    """When retraining was asked for since the last release, oldest first."""
-    last_request: datetime | None = None
-    """When it was last asked for at all."""
-    waiting_version: int | None = None
-    """A recent version that waits for its approval."""
-
-
-def respond(
-    drift: DriftReport | None,
-    performance: PerformanceReport | None,
-    *,
-    on_drift: Action,
-    history: History,
-    now: datetime,
-    cooldown: timedelta,
-    stop_after: int,
-) -> tuple[Action, str]:
-    """What the reports call for, and why in words.
-
-    Retraining is held back while a request is younger than ``cooldown`` or a version waits for its approval, and
-    becomes an alert after ``stop_after`` requests without a release.
-    """
-    said = [text for text in (_drift_in_words(drift), _performance_in_words(performance)) if text]
-    bad = [report for report in (drift, performance) if report is not None and report.verdict is Verdict.FAIL]
-    reason = "; ".join(said) or "nothing was measured"
-    if not bad or on_drift != "retrain":
-        return (on_drift if bad else "nothing"), reason
-    if len(history.requested_at) >= stop_after:
-        return "alert", f"{reason}; {len(history.requested_at)} retrainings brought no release, so a person has to look"
-    if history.waiting_version is not None:
-        return "nothing", f"{reason}; version {history.waiting_version} already waits for its approval"
-    if history.last_request is not None and now - history.last_request < cooldown:
-        ago, rest = _span(now - history.last_request), _span(cooldown)
-        return "nothing", f"{reason}; a retraining was asked for {ago} ago, within the cooldown of {rest}"
-    return "retrain", reason
-
-
-def _drift_in_words(report: DriftReport | None) -> str:
-    """``drift on 2013-05: 5 of 14 features moved (temp 0.42, ...) against the training data of version 1``."""
-    if report is None:
-        return ""
-    against = f"against the training data of version {report.version}"
-    moved = sorted(
-        (column for column in report.columns if column.drifted),
-        key=lambda column: (-(column.distance or 0), column.column),
-    )
-    named = ", ".join(f"{column.column} {column.distance:.2f}" for column in moved[:_NAMED_COLUMNS])
-    if len(moved) > _NAMED_COLUMNS:
-        named += ", ..."
-    count = f"{len(moved)} of {len(report.columns)} features moved"
-    words = {Verdict.FAIL: "drift", Verdict.PASS: "no drift", Verdict.INCONCLUSIVE: "unclear drift"}[report.verdict]
-    unknown = sum(column.distance is None for column in report.columns)
-    unmeasured = f", {unknown} could not be measured," if unknown else ""
-    return f"{words} on {report.partition}: {count}{f' ({named})' if named else ''}{unmeasured} {against}"
-
-
-def _performance_in_words(report: PerformanceReport | None) -> str:
-    """``roc_auc 0.571 is out of its limits on 2013-05 (27,000 labelled rows, version 1)``."""
-    if report is None:
-        return ""
-    words = {Verdict.FAIL: "out of its limits", Verdict.PASS: "within its limits", Verdict.INCONCLUSIVE: "unknown"}
-    named = ", ".join(f"{name} {_number(metric)}" for name, metric in sorted(report.metrics.items())) or "performance"
-    version = f", version {report.version}" if report.version is not None else ""
-    rows = f"{report.labelled_rows:,} labelled rows{version}"
-    detail = f": {report.detail}" if report.detail else ""
-    return f"{named} is {words[report.verdict]} on {report.partition} ({rows}){detail}"
-
-
-def _number(metric: Metric) -> str:
-    return "unmeasured" if metric.value is None else f"{metric.value:.3f}"
-
-
-def _span(length: timedelta) -> str:
-    seconds = max(length.total_seconds(), 0)
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.0f} s"
 
 
 # --- What is compared with what --------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from ml_lifecycle.core.contracts import (
     ValidationReport,
     Verdict,
 )
+from ml_lifecycle.core.monitoring import DAYS
 from ml_lifecycle.core.validation import in_words
 
 Action = Literal["retrain", "rollback", "alert", "nothing"]
@@ -29,8 +30,6 @@ Kind = Literal["performance", "drift", "quality"]
 KINDS: Final[tuple[Kind, ...]] = ("performance", "drift", "quality")
 STRENGTH: Final[Mapping[Action, int]] = {"nothing": 0, "alert": 1, "retrain": 2, "rollback": 3}
 """The strongest of several answers is given."""
-DAYS: Final[Mapping[str, float]] = {"day": 1, "week": 7, "month": 365.25 / 12, "quarter": 365.25 / 4, "year": 365.25}
-"""Mean lengths in the Gregorian calendar: a budget's period slides, and knows no first of the month."""
 PENDING_FOR: Final = timedelta(days=1)
 """For so long a training that was asked for and has not begun is waited for, however short the cooldown is."""
 STOPPED: Final = "stopped"
