@@ -128,7 +128,7 @@ def _steps(spans: Sequence[tuple[float, float]], heights: Numbers, *, closed: bo
     for (left, right), height in zip(spans, heights.tolist(), strict=True):
         if end is None or left - end > _JOINED:
             path.append(f"{f'V{_HEIGHT}' if end is not None else ''}M{left:.4g} {_HEIGHT}")
-        path.append(f"V{_HEIGHT * (1 - height):.3g}H{right:.4g}")
+        path.append(f"V{round(_HEIGHT * (1 - height), 1):g}H{right:.4g}")
         end = right
     return "".join(path) + f"V{_HEIGHT}" + ("Z" if closed else "")
 
