@@ -212,7 +212,7 @@ def test_rows_far_out_do_not_press_the_others_into_one_bar() -> None:
 
 
 def test_bins_that_reach_beyond_all_numbers_end_where_the_values_end() -> None:
-    wide = {"curved": True, "steps": 1.0, "first": -900, "last": 900, "cells": (1800,)}
+    wide: dict[str, Any] = {"curved": True, "steps": 1.0, "first": -900, "last": 900, "cells": (1800,)}
     column_ = dataclasses.replace(numbers("x", [50, *([0] * 1799), 50], **wide), low=-3.0, high=7.0)
 
     drawn = str(histogram(column_, column_))
