@@ -6,9 +6,10 @@ replicates, and are broadcast against each other.
 The null: blocks of rows, each with its own shares around common ones. A block of ``n`` rows varies by its rows, which
 is known, and by itself, which is estimated from the reference's blocks: ``cov = (diag(p) - p p') / n + G``. Pearson's
 statistic of the two sums of blocks then is a sum of chi-squares, weighted by the eigenvalues of that covariance (Rao
-and Scott 1981, 1984; Brier 1980). Its first two moments give degrees of freedom (Satterthwaite 1946), and its
-estimated scale an F instead of a chi-square distribution (Thomas and Rao 1987). The answer is never less strict than
-for independent rows.
+and Scott 1981, 1984; Brier 1980). Its first three cumulants give a scale and degrees of freedom (Pearson 1959; two of
+them, as Satterthwaite 1946 has it, make the far tail too small where days move as one), and its estimated scale an F
+instead of a chi-square distribution (Thomas and Rao 1987). Blocks of one window follow each other: how alike neighbours
+are is taken at the upper end of what the reference allows. The answer is never less strict than for independent rows.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ LEAST_BLOCKS: Final = 8
 """With fewer blocks in the reference, nobody knows how much blocks differ."""
 LEAST_EXPECTED: Final = 5.0
 """Cells where fewer rows are expected on the smaller side are counted as one (Cochran 1954)."""
-MOST_CORRELATED: Final = 0.9
+MOST_CORRELATED: Final = 0.95
+_ERRORS: Final = 1.96
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def dispersion(blocks: Counts) -> Dispersion:
     between = np.einsum("...bk,...bk->...", apart, apart) / (count - 1)
     excess = np.maximum(between - dimensions, 0.0)
     matrix = np.einsum("...bk,...bl->...kl", apart, apart) / (count - 1)
-    correlation = _correlation(apart, excess)
+    correlation = _correlation(apart, excess, matrix)
     # The blocks' mean follows them: what they vary around it is less than what they vary.
     effect = excess / typical / _kept(correlation, count)
     freedom = _freedom(rows, effect / dimensions, correlation, count)
@@ -116,15 +118,22 @@ def dispersion(blocks: Counts) -> Dispersion:
     )
 
 
-def _correlation(apart: Values, excess: Values) -> Values:
-    """Of neighbouring blocks' own parts: their rows' part is independent, so only the product's scale holds it."""
+def _correlation(apart: Values, excess: Values, matrix: Values) -> Values:
+    """Of neighbouring blocks' own parts: upper end of a one-sided 97.5% interval, free of bias to the order 1 / blocks.
+
+    The rows' part is independent from block to block, so the mean product of neighbours holds the blocks' own alone
+    (Marriott and Pope 1954; Bartlett 1946 for its variance, less the more directions blocks vary in).
+    """
     import numpy as np
 
     count = apart.shape[-2]
     product = np.einsum("...bk,...bk->...", apart[..., 1:, :], apart[..., :-1, :]) / (count - 1)
-    raw = np.divide(product, excess, out=np.zeros_like(product), where=excess > 0)
-    corrected: Values = np.clip((count * raw + 1) / (count - 4), 0.0, MOST_CORRELATED)
-    return corrected
+    found = np.divide(product, excess, out=np.zeros_like(product), where=excess > 0)
+    found = np.clip((count * found + 1) / (count - 4), 0.0, MOST_CORRELATED)
+    size = np.maximum((matrix**2).sum(axis=(-2, -1)) * (1 - found**2) / (count - 1), 0.0)
+    error = np.divide(np.sqrt(size), excess, out=np.zeros_like(product), where=excess > 0)
+    upper: Values = np.minimum(found + _ERRORS * error, MOST_CORRELATED)
+    return upper
 
 
 def _kept(correlation: Values, count: int) -> Values:
@@ -151,16 +160,6 @@ def _freedom(rows: Values, effect: Values, correlation: Values, count: int) -> V
     return least
 
 
-def _correlation_variance(spread: Dispersion) -> Values:
-    """Of the estimated correlation: the more directions blocks vary in, the less (Bartlett 1946)."""
-    import numpy as np
-
-    directions = (spread.dimensions + spread.typical * spread.effect) ** 2 / np.maximum(spread.trace_of_square, 1e-12)
-    part = spread.typical * spread.effect / (spread.dimensions + spread.typical * spread.effect)
-    spare: Values = (1 - spread.correlation**2) / np.maximum(spread.freedom * directions * part**2, 1e-12)
-    return spare
-
-
 def _block_weight(rows: Values, correlation: Values) -> Values:
     """What part of ``G`` the variance of the blocks' common shares is."""
     import numpy as np
@@ -170,39 +169,30 @@ def _block_weight(rows: Values, correlation: Values) -> Values:
     return weight
 
 
-def _slope(rows: Values, correlation: Values) -> Values:
-    """How fast the weight grows with the correlation."""
-    step = 1e-3
-    slope: Values = (_block_weight(rows, correlation + step) - _block_weight(rows, correlation)) / step
-    return slope
-
-
 @dataclass(frozen=True)
 class _Tail:
-    """Pearson's statistic of two samples, with its moments for independent rows."""
+    """Pearson's statistic of two samples, with its cumulants for independent rows."""
 
     before: Values
     after: Values
     statistic: Values
-    mean: Values
-    half_variance: Values
+    cumulants: tuple[Values, Values, Values]
+    """In units of a chi-square's: the mean, half the variance, and an eighth of the third."""
 
     @classmethod
     def of(cls, before: Values, after: Values) -> _Tail:
-        return cls(before, after, chi_square(before, after), *_moments(before, after))
+        return cls(before, after, chi_square(before, after), _cumulants(before, after))
 
     def independent(self) -> Values:
-        """For independent rows: a chi-square with the statistic's own two moments.
+        """For independent rows: the larger of two tails, as each of them is too small for some rare counts.
 
         Where all rows but a few have one value, the few are counted instead (Fisher's exact test, twice the smaller
         tail).
         """
         import numpy as np
-        from scipy import special
 
-        varies = self.mean > 0
-        half = np.where(varies, self.half_variance, 1.0)
-        tail = special.chdtrc(np.where(varies, self.mean**2 / half, 1.0), self.statistic * self.mean / half)
+        varies = self.cumulants[0] > 0
+        tail = np.maximum(_tail_of(self.statistic, *self.cumulants), _likelihood_ratio(self.before, self.after))
         tail = np.where(varies, tail, 1.0)
         rare = varies & (_least_expected(self.before, self.after) < LEAST_EXPECTED)
         if rare.any():
@@ -210,22 +200,59 @@ class _Tail:
         return np.asarray(tail)
 
     def with_blocks(self, spread: Dispersion, reference: Counts, current: Counts) -> Values:
-        """Where the blocks' own part adds to the rows'; both sides as rows per block."""
+        """Where the blocks' own part adds to the rows'; both sides as rows per block.
+
+        Of the cube of ``G`` the largest possible trace is taken: all of it in one direction.
+        """
         import numpy as np
-        from scipy import special
 
         sides = reference.astype(np.float64), current.astype(np.float64)
         scale = sum(1 / np.maximum(side.sum(axis=-1), 1.0) for side in sides)
         weight = sum(_block_weight(side, spread.correlation) for side in sides) / scale
-        slope = sum(_slope(side, spread.correlation) for side in sides) / scale
-        effect = spread.effect * weight
-        centre = np.maximum(self.mean + effect, 1e-12)
-        square = self.half_variance + 2 * effect + spread.squares * weight**2
-        uncertain = (weight / spread.typical) ** 2 * 2 * spread.trace_of_square / spread.freedom
-        uncertain = uncertain + (spread.effect * slope) ** 2 * _correlation_variance(spread)
-        estimate = np.minimum(2 * centre**2 / np.maximum(uncertain, 1e-12), 1e6)
-        freedom = centre**2 / np.maximum(square, 1e-12)
-        return np.asarray(special.fdtrc(freedom, estimate, self.statistic / centre))
+        effect, squares = spread.effect * weight, spread.squares * weight**2
+        first, second, third = self.cumulants
+        first, second, third = (
+            first + effect,
+            second + 2 * effect + squares,
+            third + 3 * effect + 3 * squares + squares**1.5,
+        )
+        directions = np.divide(effect**2, squares, out=np.ones_like(effect + first), where=squares > 0)
+        steepness = third / np.maximum(second, 1e-12)
+        part = np.clip(2 * (steepness - 1) / steepness, 1e-6, 1.0)
+        freedom = spread.freedom * directions / part / np.maximum(weight / spread.typical, 1.0) ** 2
+        return _tail_of(self.statistic, first, second, third, freedom=freedom)
+
+
+def _tail_of(
+    statistic: Values, first: Values, second: Values, third: Values, *, freedom: Values | None = None
+) -> Values:
+    """A shifted chi-square with three cumulants (Pearson 1959); an F where its scale was estimated."""
+    import numpy as np
+    from scipy import special
+
+    second, third = np.maximum(second, 1e-12), np.maximum(third, first / 2 + 1e-12)
+    degrees, scale = second**3 / third**2, third / second
+    beyond = np.maximum(statistic - first + scale * degrees, 0.0) / scale
+    if freedom is None:
+        return np.asarray(special.chdtrc(degrees, beyond))
+    return np.asarray(special.fdtrc(degrees, np.minimum(freedom, 1e6), beyond / degrees))
+
+
+def _likelihood_ratio(before: Values, after: Values) -> Values:
+    """Tail of the likelihood ratio's statistic, corrected for small counts (Williams 1976)."""
+    import numpy as np
+    from scipy.special import chdtrc, xlogy
+
+    both = before + after
+    rows = np.stack([side.sum(axis=-1) for side in (before, after, both)])
+    logs = sum(sign * xlogy(side, side).sum(axis=-1) for sign, side in ((1, before), (1, after), (-1, both)))
+    statistic = 2 * (logs - xlogy(rows[0], rows[0]) - xlogy(rows[1], rows[1]) + xlogy(rows[2], rows[2]))
+    degrees = np.maximum((both > 0).sum(axis=-1) - 1.0, 1.0)
+    inverse = np.divide(1.0, both, out=np.zeros_like(both), where=both > 0).sum(axis=-1)
+    total = np.maximum(rows[2], 1.0)
+    uneven = total / np.maximum(rows[0], 1.0) + total / np.maximum(rows[1], 1.0) - 1
+    correction = 1 + uneven * (total * inverse - 1) / (6 * total * degrees)
+    return np.asarray(chdtrc(degrees, np.maximum(statistic / correction, 0.0)))
 
 
 def _exact(before: Values, after: Values) -> Values:
@@ -242,8 +269,12 @@ def _exact(before: Values, after: Values) -> Values:
     return np.asarray(np.clip(2 * np.minimum(above, below), 0.0, 1.0))
 
 
-def _moments(before: Values, after: Values) -> tuple[Values, Values]:
-    """Mean and half the variance of the statistic, given both margins (Haldane 1940; Dawson 1954)."""
+def _cumulants(before: Values, after: Values) -> tuple[Values, Values, Values]:
+    """Of the statistic, given both margins: mean, half the variance, an eighth of the third cumulant.
+
+    The first two are exact (Haldane 1940; Dawson 1954). The third is that of independent binomial cells to the first
+    order: 8 per cell, 12 times its excess kurtosis, 10 times its squared skewness.
+    """
     import numpy as np
 
     both = before + after
@@ -254,8 +285,11 @@ def _moments(before: Values, after: Values) -> tuple[Values, Values]:
     spread = (rows - 2) / (rows - 1), (cells - 1) * (rows - cells) / (rows - 1)
     uneven = (sides - 4) / (rows - 2), (rows * inverse - cells**2) / (rows - 2)
     variance = 2 * rows / (rows - 3) * (spread[0] - uneven[0]) * (spread[1] - uneven[1])
-    variance = variance + rows**2 / (rows - 1) * uneven[0] * uneven[1]
-    return rows * (cells - 1) / (rows - 1), np.maximum(variance, 0.0) / 2
+    variance = np.maximum(variance + rows**2 / (rows - 1) * uneven[0] * uneven[1], 0.0)
+    mean = rows * (cells - 1) / (rows - 1)
+    skewness = (sides - 4) * (inverse - cells**2 / rows)
+    third = 8 * mean + 12 * (variance - 2 * mean) + 10 * skewness
+    return mean, variance / 2, third / 8
 
 
 def _wide_cells(before: Values, after: Values) -> tuple[Values, Values]:
