@@ -17,6 +17,7 @@ from ml_lifecycle import __version__
 from ml_lifecycle.commands import (
     audit,
     backtest,
+    capture,
     decide,
     doctor,
     drift,
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_commands(commands)
     drift.add_parser(commands)
     profile.add_parser(commands)
+    capture.add_parser(commands)
     backtest.add_parser(commands)
     history.add_parser(commands)
     audit.add_parser(commands)

@@ -100,11 +100,13 @@ def prediction_table(
     time: str | None,
     classes: Sequence[Scalar] = (),
     inputs: pd.DataFrame | None = None,
+    names: pd.Series[Any] | None = None,
 ) -> pa.Table:
     """Published predictions in the log's columns.
 
     :param predictions: ``key``, ``score``, ``label`` for classifiers, and ``score_<class>`` of more than two classes.
     :param inputs: What the model saw, row by row as the predictions.
+    :param names: What ids are made of, where keys may come again.
     :raises ColumnError: a key is no single value, or the time column holds numbers.
     """
     import pyarrow as pa
@@ -112,7 +114,7 @@ def prediction_table(
     rows = len(predictions)
     keys = key_texts(predictions[key])
     columns: dict[str, Any] = {
-        "prediction_id": pa.array(prediction_ids(keys, origin), pa.string()),
+        "prediction_id": pa.array(prediction_ids(keys if names is None else names, origin), pa.string()),
         "endpoint": pa.array([origin.endpoint] * rows, pa.string()),
         "key": pa.array(keys, pa.string()),
         "at": _times(predictions, time, origin.partition),
@@ -361,7 +363,7 @@ def _files(root: str | Path, asked: _Asked) -> Iterator[tuple[FileSystem, str]]:
     """The files that are asked for, in their names' order."""
     from pyarrow.fs import FileSelector, FileType
 
-    system, base = _place(root)
+    system, base = place_of(root)
     days = system.get_file_info(FileSelector(f"{base}/{asked.tree}/endpoint={asked.endpoint}", allow_not_found=True))
     for day in sorted(days, key=lambda one: str(one.base_name)):
         if day.type != FileType.Directory or not asked.takes(day.base_name):
@@ -371,8 +373,11 @@ def _files(root: str | Path, asked: _Asked) -> Iterator[tuple[FileSystem, str]]:
                 yield system, file.path
 
 
-def _place(root: str | Path) -> tuple[FileSystem, str]:
-    """The file system and the path on it."""
+def place_of(root: str | Path) -> tuple[FileSystem, str]:
+    """The file system of a folder or an address, and the path on it.
+
+    :raises LifecycleError: nobody knows such an address.
+    """
     from pyarrow.fs import FileSystem, LocalFileSystem
 
     if "://" not in str(root):
