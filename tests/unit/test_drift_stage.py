@@ -173,6 +173,7 @@ def test_a_day_that_moved_has_drifted_and_says_where_and_what_it_means(trial: Tr
     page = trial.path(report.report_uri).read_text()
     assert (report.verdict, report.drifted, report.drifted_share) == (Verdict.FAIL, 1, 0.25)
     assert (first.column, first.drifted) == ("distance", True)
+    assert first.distance is not None
     assert first.distance == pytest.approx(1.0, abs=0.01)
     # The label depends on the distance first and on the carrier second.
     assert first.importance is not None

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ml_lifecycle.backends.evaluation.measurements import USUAL
 from ml_lifecycle.backends.evaluation.metrics import measure
-from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows
+from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows, Task
 from ml_lifecycle.backends.monitoring.importance import permuted, shares
-from ml_lifecycle.core.contracts import Evaluation, digest_of
+from ml_lifecycle.core.contracts import Evaluation, MeasurementSpec, digest_of
 from ml_lifecycle.core.errors import DataError, RequestError
 from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER
 from ml_lifecycle.stages.champion import Champion, ChampionInfo, load_champion
@@ -71,10 +71,10 @@ def _measure(info: ChampionInfo, tools: Tools) -> dict[str, Any]:
     features, rows = _held(champion, tools)
     # What is shuffled depends on the model only, so that a second measurement says the same.
     seed = int(info.move.digest[:8], 16)
-    metric = _metric(info, rows.task, tools)
+    metric, spec = _metric(info, rows.task, tools)
 
     def value(scores: Any) -> float | None:
-        return measure(metric, replace(rows, scores={CANDIDATE: scores}))
+        return measure(metric, replace(rows, scores={CANDIDATE: scores}), spec=spec)
 
     better = HIGHER_IS_BETTER[metric]
     losses = permuted(champion.predict, features, list(info.info.inputs), value, higher_is_better=better, seed=seed)
@@ -101,9 +101,13 @@ def _held(champion: Champion, tools: Tools) -> tuple[pd.DataFrame, ScoredRows]:
     )
 
 
-def _metric(info: ChampionInfo, task: Any, tools: Tools) -> str:
-    """What the champion was judged by first, of the metrics whose better side is known."""
+def _metric(info: ChampionInfo, task: Task, tools: Tools) -> tuple[str, MeasurementSpec]:
+    """What the champion was judged by first, of the metrics whose better side is known, and how."""
     move = info.move
     found = tools.ledger.results(tools.environment, move.model, "evaluate", model__digest=move.digest, limit=1)
-    names = [name for result in found for name in Evaluation.model_validate(result["content"]).metrics]
-    return next((name for name in names if name in HIGHER_IS_BETTER), USUAL[task][0])
+    for result in found:
+        evaluation = Evaluation.model_validate(result["content"])
+        for name in evaluation.metrics:
+            if name in HIGHER_IS_BETTER:
+                return name, evaluation.spec
+    return USUAL[task][0], MeasurementSpec()
