@@ -372,7 +372,9 @@ def hurt(value: str) -> str:
         response=response(value, "retrain", reason=value, held_back=value),
     )
     event = Event(0.5, "release", value, value)
-    return render_trend(Trend(value, value, (shown, look(1, *columns, performance=None)), (event,), (value,)), links={value: value})
+    return render_trend(
+        Trend(value, value, (shown, look(1, *columns, performance=None)), (event,), (value,)), links={value: value}
+    )
 
 
 @pytest.mark.parametrize("value", HOSTILE)
