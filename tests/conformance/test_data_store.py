@@ -72,6 +72,34 @@ def test_an_empty_store_has_no_partitions_and_no_state(store: DataStore) -> None
     assert store.state("flights/2013-01.parquet") is None
 
 
+@pytest.mark.parametrize("name", ["counted.parquet", "counted.csv"])
+def test_rows_and_the_values_of_a_column_are_counted(store: DataStore, land: Land, name: str) -> None:
+    table = pd.DataFrame({"key": list("abcd"), "late": [1.0, None, 0.0, None], "empty": [None] * 4})
+    land(name, table if name.endswith("parquet") else table.to_csv(index=False).encode())
+
+    counted = {column: store.count_rows(name, column) for column in (None, "key", "late", "empty", "absent")}
+
+    assert counted == {None: 4, "key": 4, "late": 2, "empty": 0, "absent": 0}
+
+
+def test_values_are_counted_where_the_footer_does_not_say_how_many_are_missing(
+    store: DataStore, land: Land, tmp_path: Path
+) -> None:
+    land("plain.parquet", b"x")
+    pd.DataFrame({"late": [1.0, None, 0.0]}).to_parquet(tmp_path / "data/plain.parquet", write_statistics=False)
+
+    assert store.count_rows("plain.parquet", "late") == 2
+
+
+def test_rows_of_a_file_that_is_broken_or_absent_are_not_counted(store: DataStore, land: Land) -> None:
+    land("broken.parquet", b"PAR1 and no more")
+
+    with pytest.raises(PartitionUnreadableError):
+        store.count_rows("broken.parquet")
+    with pytest.raises(PartitionMissingError):
+        store.count_rows("absent.parquet")
+
+
 def test_a_files_state_is_its_size_and_time(store: DataStore, land: Land) -> None:
     land("flights/2013-01.csv", b"a\n1\n")
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ml_lifecycle.backends.ledger import database, schema
-from ml_lifecycle.backends.ledger.base import Ledger
+from ml_lifecycle.backends.ledger.base import Ledger, Past
 from ml_lifecycle.backends.ledger.chain import AUDITED
 from ml_lifecycle.backends.ledger.migrations import insert_only
 from ml_lifecycle.backends.ledger.sql import SqlLedger
@@ -30,6 +30,7 @@ from ml_lifecycle.core.contracts import (
     Ask,
     Decision,
     ModelVersion,
+    MonitoringResponse,
     Move,
     Posting,
     RunRequest,
@@ -41,6 +42,7 @@ from ml_lifecycle.core.errors import (
     ApprovalRefusedError,
     LedgerError,
     NoDecisionError,
+    RollbackOutdatedError,
     ServiceUnavailableError,
     StaleEpochError,
 )
@@ -238,6 +240,84 @@ def test_times_come_back_as_the_moments_that_went_in(ledger: Ledger) -> None:
     assert asked is not None
     assert (asked.at, asked.expires_at) == (NOON, NOON + HOUR)
     assert asked.at.tzinfo is not None
+
+
+def test_a_result_is_found_by_whether_it_holds_true_or_false(ledger: Ledger) -> None:
+    for run, healthy in (("monitor/1", True), ("monitor/2", False), ("monitor/3", None)):
+        response = MonitoringResponse(
+            model="flights", partition="2026-02", action="nothing", reason="", healthy=healthy
+        )
+        ledger.record_result("test", run, "respond", response, model="flights", at=NOON)
+
+    well, unwell = (ledger.results("test", "flights", "respond", healthy=value) for value in (True, False))
+
+    assert [result["run"] for result in well] == ["monitor/1"]
+    assert [result["run"] for result in unwell] == ["monitor/2"]
+
+
+def test_results_are_counted_in_the_order_in_which_they_came_whatever_the_clock_said(ledger: Ledger) -> None:
+    for run, at in (("train/1", NOON), ("train/2", NOON - HOUR), ("train/3", NOON + HOUR)):
+        ledger.record_result("test", run, "resolve", RunRequest(model="flights"), model="flights", at=at)
+
+    found = ledger.results("test", "flights", "resolve")
+
+    assert [result["run"] for result in found] == ["train/1", "train/2", "train/3"]
+    assert [later["seq"] > earlier["seq"] for earlier, later in pairwise(found)] == [True, True]
+
+
+# --- Conclusions from what stands ------------------------------------------------------------------------------------
+
+
+def number_after(past: Past) -> RunRequest:
+    """One more than the newest result holds."""
+    last = past.results("count", limit=1)
+    return RunRequest(model="flights", version=(last[-1]["content"]["version"] if last else 0) + 1)
+
+
+def test_a_conclusion_sees_what_stands_and_is_written(ledger: Ledger) -> None:
+    first = released(ledger, 1)
+
+    def conclude(past: Past) -> RunRequest:
+        assert past.moves() == (first,)
+        assert past.results("count") == ()
+        return number_after(past)
+
+    concluded = ledger.conclude("test", "monitor/1", "count", conclude, model="flights", at=NOON)
+
+    assert concluded.version == 1
+    assert ledger.has_result("test", concluded.content_digest(), run="monitor/1")
+    assert [row["action"] for row in ledger.audit("flights")][-1] == "result"
+
+
+def test_a_conclusion_sees_neither_another_model_nor_another_environment(ledger: Ledger) -> None:
+    for environment, model in (("prod", "flights"), ("test", "trains")):
+        ledger.record_result(environment, "r/1", "count", RunRequest(model=model, version=9), model=model, at=NOON)
+
+    concluded = ledger.conclude("test", "monitor/1", "count", number_after, model="flights", at=NOON)
+
+    assert concluded.version == 1
+
+
+def test_a_conclusion_that_fails_writes_nothing(ledger: Ledger) -> None:
+    def fail(_: Past) -> RunRequest:
+        raise LedgerError("the reports contradict each other")
+
+    with pytest.raises(LedgerError, match="contradict"):
+        ledger.conclude("test", "monitor/1", "count", fail, model="flights", at=NOON)
+
+    assert ledger.audit("flights") == ()
+
+
+def test_of_many_that_conclude_at_the_same_moment_each_sees_those_before_it(url: str) -> None:
+    def count(number: int) -> int | None:
+        own = SqlLedger(url)
+        return own.conclude("test", f"monitor/{number}", "count", number_after, model="flights", at=NOON).version
+
+    with ThreadPoolExecutor(8) as pool:
+        counted = list(pool.map(count, range(40)))
+
+    assert sorted(number or 0 for number in counted) == list(range(1, 41))
+    assert SqlLedger(url).verify_audit("flights") == 40
 
 
 # --- Asks and decisions ----------------------------------------------------------------------------------------------
@@ -845,6 +925,24 @@ def test_without_an_earlier_champion_there_is_nothing_to_roll_back_to(ledger: Le
     with pytest.raises(LedgerError, match="no earlier champion"):
         back(ledger, "a")
 
+    assert actions(ledger)[-1] == "rollback refused"
+
+
+def test_a_rollback_of_an_epoch_that_is_no_longer_in_force_is_refused(ledger: Ledger) -> None:
+    for number in (1, 2, 3):
+        released(ledger, number)
+
+    def roll_back(key: str, epoch: int) -> Move:
+        return ledger.rollback("flights", "test", key=key, moved_by="olga", reason="", at=NOON, epoch=epoch)
+
+    with pytest.raises(RollbackOutdatedError, match="asked for at epoch 2, and version 3 at epoch 3 is in force"):
+        roll_back("a", 2)
+    move = roll_back("b", 3)
+
+    assert (move.epoch, move.version) == (4, 2)
+    assert roll_back("b", 3) == move
+    with pytest.raises(RollbackOutdatedError, match="and version 2 at epoch 4 is in force"):
+        roll_back("c", 3)
     assert actions(ledger)[-1] == "rollback refused"
 
 

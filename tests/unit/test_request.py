@@ -70,6 +70,70 @@ def test_the_event_brings_its_reason_and_what_else_it_says_is_passed_over() -> N
     assert request.hyperparameters == {}
 
 
+@pytest.mark.parametrize(
+    ("excluded", "partitions", "left_out"),
+    [
+        ([], ("2013-01", "2013-02", "2013-03"), ()),
+        (["2013-02"], ("2012-12", "2013-01", "2013-03"), ("2013-02",)),
+        (["2013-03"], ("2012-12", "2013-01", "2013-02"), ("2013-03",)),
+        (["2013-03", "2013-01"], ("2012-11", "2012-12", "2013-02"), ("2013-01", "2013-03")),
+        # Further back there is nothing: the window gets shorter.
+        (["2013-03", "2013-02", "2013-01"], ("2012-11", "2012-12"), ("2013-01", "2013-02", "2013-03")),
+        (["2012-12", "2013-01", "2013-02"], ("2012-11", "2013-03"), ("2012-12", "2013-01", "2013-02")),
+        # What the window would not reach is not said to be left out.
+        (["2012-11"], ("2013-01", "2013-02", "2013-03"), ()),
+        (["2014-01"], ("2013-01", "2013-02", "2013-03"), ("2014-01",)),
+    ],
+)
+def test_a_training_that_monitoring_asks_for_leaves_refused_data_out_and_reaches_further_back(
+    excluded: list[str], partitions: tuple[str, ...], left_out: tuple[str, ...]
+) -> None:
+    request = merged(event={"excluded": excluded, "reason": "drift"})
+
+    assert (request.partitions, request.partition, request.excluded) == (partitions, partitions[-1], left_out)
+
+
+def test_a_person_who_names_a_partition_is_not_overruled() -> None:
+    request = merged(conf={"partition": "2013-03"}, event={"excluded": ["2013-03"]})
+
+    assert (request.partitions[-1], request.excluded) == ("2013-03", ())
+
+
+def test_where_all_data_was_refused_it_says_so() -> None:
+    with pytest.raises(RequestError, match="no partition to work on without 2013-02, whose data was refused"):
+        merged(event={"excluded": ["2013-02"]}, available=("2013-02",), window=1)
+    with pytest.raises(RequestError, match="without 2013-02, whose data was refused"):
+        merged(event={"excluded": ["2013-02"], "partition": "2013-02"}, available=("2013-02",), window=1)
+
+
+def test_a_gap_that_nobody_excluded_is_still_refused() -> None:
+    with pytest.raises(RequestError, match="partition 2013-02 is not there"):
+        merged(event={"excluded": ["2013-01"]}, available=("2012-12", "2013-01", "2013-03"))
+
+
+def test_an_event_s_epoch_is_for_rollbacks_only_and_never_for_what_a_person_asks() -> None:
+    event = {"epoch": 3, "version": 1}
+
+    assert merged(stream="rollback", event=event).epoch == 3
+    assert merged(stream="rollback", event=event, conf={"reason": "complaints"}).epoch is None
+    assert merged(event=event).epoch is None
+
+
+@pytest.mark.parametrize(
+    ("stream", "event", "words"),
+    [
+        ("rollback", {"epoch": 0}, "0 is not an epoch"),
+        ("rollback", {"epoch": True}, "True is not an epoch"),
+        ("rollback", {"epoch": "3; drop"}, "is not an epoch"),
+        ("train", {"excluded": "2013-01"}, "is no list"),
+        ("train", {"excluded": [1]}, "1 is not text"),
+    ],
+)
+def test_an_event_that_somebody_made_up_is_refused(stream: str, event: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        merged(stream=stream, event=event)
+
+
 def test_a_training_takes_declared_hyperparameters() -> None:
     asked = {"max_iter": 100, "learning_rate": 1, "early_stopping": True, "loss": "x", "max_depth": 3}
 

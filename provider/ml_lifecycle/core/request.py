@@ -80,8 +80,7 @@ def merge_request(
     partitions: tuple[str, ...] = ()
     excluded = _excluded(told) if stream == "train" and "partition" not in asked else ()
     if "partition" in TAKES[stream]:
-        usable = None if available is None else [name for name in available if name not in excluded]
-        newest = _partition(asked, told, scheduled, usable, held or {}, excluded=excluded)
+        newest = _partition(asked, told, scheduled, available, held or {})
         count = window if stream == "train" else 1
         partitions = window_without(newest, every, count, excluded=excluded, available=available)
         if not partitions:
@@ -124,8 +123,6 @@ def _partition(
     scheduled: str | None,
     available: Sequence[str] | None,
     held: Mapping[str, Sequence[str]],
-    *,
-    excluded: Sequence[str],
 ) -> str:
     for place, values in (("conf", asked), ("event", told)):
         if "partition" in values:
@@ -134,7 +131,7 @@ def _partition(
         return scheduled
     if available:
         return max(available)
-    raise _nothing_there(held, excluded)
+    raise _nothing_there(held, ())
 
 
 def _nothing_there(held: Mapping[str, Sequence[str]], excluded: Sequence[str]) -> RequestError:

@@ -54,11 +54,12 @@ def fresh_data(job: FreshDataJob, tools: Tools, *, failed: Mapping[str, str]) ->
     held = [set(tools.data.partitions(template)) for template in job.templates]
     available = set.intersection(*held) if held else set()
     refused = {**refused_partitions(job, tools), **failed}
-    usable = available - set(refused)
-    if not usable:
+    partitions: tuple[str, ...] = ()
+    if available:
+        newest = max(available)
+        partitions = window_without(newest, job.every, job.window, excluded=refused, available=available)
+    if not partitions:
         return FreshData(refused=_in_span(refused, available))
-    newest, count = max(usable), job.window
-    partitions = window_without(newest, job.every, count, excluded=refused, available=available)
     seen = _seen(job.model, tools)
     unseen = tuple(name for name in partitions if name in available and name not in seen)
     rows = sum(_labelled_rows(job, name, tools) for name in unseen)
