@@ -54,6 +54,8 @@ class Files:
     """When a row's event takes place."""
     derive: Callable[[pd.DataFrame], pd.DataFrame] | None = None
     """Makes the columns that are compared of those that are there, batch by batch."""
+    progress: Callable[[int, int], None] | None = None
+    """Told after each column how many were counted, and of how many."""
 
 
 def compare_files(
@@ -98,7 +100,7 @@ def compare_files(
 
 
 def profile_file(
-    table: str | Path,
+    table: str | Path | Sequence[Path],
     *,
     policy: DriftPolicy = DriftPolicy(),  # noqa: B008  # frozen
     files: Files = Files(),  # frozen
@@ -159,7 +161,7 @@ class _Reading:
 
     def __init__(self, policy: DriftPolicy, files: Files) -> None:
         self._policy, self._files = policy, files
-        self._profiler: DuckDbProfiler = default_profiler(files.derive)
+        self._profiler: DuckDbProfiler = default_profiler(files.derive, files.progress)
 
     def sides(self, reference: str | Path, current: str | Path) -> _Sides:
         """Both tables, of which a stored one is not counted again."""
@@ -176,7 +178,7 @@ class _Reading:
             return _Sides(before, after, absent, [one for one in unknown if one not in numbers], numbers)
         return _Sides(before, chosen(after, [name for name in before.columns if name in after.columns]))
 
-    def reference(self, table: str | Path, after: Profile | None = None) -> Profile:
+    def reference(self, table: str | Path | Sequence[Path], after: Profile | None = None) -> Profile:
         """Counted in a frame of its own, or in that of a stored profile that it is compared with."""
         if after is not None:
             return self._profiler.profile(table, after.frame, **self._block(after.by))
@@ -193,7 +195,7 @@ class _Reading:
         frame = self._profiler.frame(table, columns=columns, categorical=categorical)
         return self._profiler.profile(table, frame, **self._block(self._policy.block))
 
-    def current(self, table: str | Path, before: Profile) -> tuple[Profile, list[str], list[str]]:
+    def current(self, table: str | Path | Sequence[Path], before: Profile) -> tuple[Profile, list[str], list[str]]:
         """The profile, the columns that the table lacks, and those that the reference lacks."""
         names = self._profiler.names(table)
         profile = count_in(before.frame, table, self._block(before.by), profiler=self._profiler, names=names)

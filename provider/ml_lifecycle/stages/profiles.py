@@ -25,14 +25,17 @@ COUNTING: Final = 1
 """Part of every stored profile's name: a change of what is counted makes other names."""
 
 
-def default_profiler(derive: Callable[[pd.DataFrame], pd.DataFrame] | None = None) -> DuckDbProfiler:
+def default_profiler(
+    derive: Callable[[pd.DataFrame], pd.DataFrame] | None = None, progress: Callable[[int, int], None] | None = None
+) -> DuckDbProfiler:
     """The engine that counts files and tables in memory.
 
     :param derive: Makes the columns that are counted of those that are there.
+    :param progress: Told after each column how many were counted, and of how many.
     """
     from ml_lifecycle.backends.monitoring.duckdb import DuckDbProfiler
 
-    return DuckDbProfiler(derive=derive)
+    return DuckDbProfiler(derive=derive, progress=progress)
 
 
 def counted_once(uri: str, count: Callable[[], Profile], tools: Tools) -> Profile:

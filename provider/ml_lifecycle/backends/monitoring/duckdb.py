@@ -46,6 +46,8 @@ _BATCH_ROWS: Final = 100_000
 _GLOB: Final = frozenset("*?[]{}")
 _SUFFIXES: Final = (".parquet", ".csv")
 _NESTED: Final = ("BLOB", "STRUCT", "MAP", "UNION", "INTERVAL", "BIT", "VARIANT", "GEOMETRY")
+_WIDE: Final = 300.0
+"""Where numbers have such an inverse hyperbolic sine, their squares overflow."""
 _INTEGERS: Final = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 
 
@@ -69,10 +71,18 @@ class DuckDbProfiler(Profiler):
     :param memory: What DuckDB may hold, such as ``1GB``; beyond that it writes into a temporary folder.
     :param derive: Makes the columns that are counted of those that are there, batch by batch: of an embedding or a
         text, the numbers that say something of it.
+    :param progress: Told after each column how many were counted, and of how many; with ``derive``, batch by batch.
     """
 
-    def __init__(self, *, threads: int | None = None, memory: str = "1GB", derive: Derive | None = None) -> None:
-        self.threads, self.memory, self.derive = threads, memory, derive
+    def __init__(
+        self,
+        *,
+        threads: int | None = None,
+        memory: str = "1GB",
+        derive: Derive | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.threads, self.memory, self.derive, self.progress = threads, memory, derive, progress
 
     def frame(self, table: Table, *, columns: Sequence[str] = (), categorical: Sequence[str] = ()) -> Frame:
         """Bins from the quantiles of a sample; text that is nearly unique in it names single rows."""
@@ -119,7 +129,11 @@ class DuckDbProfiler(Profiler):
             known_columns([one.name for one in frame.columns], types, source.where)
             blocks = _blocks(connection, source, grouping)
             counter = _Counter(connection, source, grouping, blocks)
-            columns = {one.name: counter.count(one, types[one.name]) for one in frame.columns}
+            columns = {}
+            for one in frame.columns:
+                columns[one.name] = counter.count(one, types[one.name])
+                if self.progress is not None:
+                    self.progress(len(columns), len(frame.columns))
             return Profile(rows=blocks.total, blocks=blocks.names, columns=columns, by=block)
 
     def _sample(self, table: Table) -> pa.Table:
@@ -435,6 +449,17 @@ def _is_there(frame: ColumnFrame, kind: str) -> str:
     return f"({column} IS NOT NULL AND NOT isnan({column}))" if kind in {"FLOAT", "DOUBLE"} else f"{column} IS NOT NULL"
 
 
+def _place(frame: ColumnFrame) -> str:
+    """The bin of ``z``, counted from 0."""
+    t = "z"
+    if frame.curved:
+        # The inverse hyperbolic sine in half its time, but for squares that overflow, and up to the last digit of 1.
+        narrow = max(abs(frame.first), abs(frame.last)) < _WIDE * frame.steps
+        t = "sign(z) * ln(abs(z) + sqrt(z * z + 1.0::DOUBLE))" if narrow else "asinh(z)"
+    within = f"least(greatest({frame.steps!r}::DOUBLE * {t}, {frame.first}.0::DOUBLE), {frame.last}.0::DOUBLE)"
+    return f"CAST(floor({within}) - {frame.first}.0::DOUBLE AS USMALLINT)"
+
+
 # --- A frame ---------------------------------------------------------------------------------------------------------
 
 
@@ -540,12 +565,11 @@ class _Counter:
 
     def _number(self, frame: ColumnFrame, kind: str) -> ColumnProfile:
         x, b = _as_number(frame.name, kind), ", b" if self.grouping.key is not None else ""
-        t = "asinh(z)" if frame.curved else "z"
-        place = f"least(greatest(floor({frame.steps!r}::DOUBLE * {t}), {frame.first}), {frame.last}) - {frame.first}"
+        # NaN is the greatest number: neither it nor NULL is below it, and files skip what fails so plain a condition.
         relation = (
-            f"(SELECT CASE WHEN x IS NULL OR isnan(x) THEN -1 ELSE CAST({place} AS INTEGER) END AS bin,"  # noqa: S608
-            f" x, z{b} FROM (SELECT x, (x - {frame.center!r}::DOUBLE) / {frame.scale!r}::DOUBLE AS z{b}"
-            f" FROM (SELECT {x} AS x{self._key()} FROM {self.source.relation})))"
+            f"(SELECT {_place(frame)} AS bin, x, z{b}"  # noqa: S608  # quoted
+            f" FROM (SELECT x, (x - {frame.center!r}::DOUBLE) / {frame.scale!r}::DOUBLE AS z{b}"
+            f" FROM (SELECT {x} AS x{self._key()} FROM {self.source.relation}) WHERE x < 'nan'::DOUBLE))"
         )
         grouped = self._grouped(frame, relation, ", sum(z) AS s, sum(z * z) AS q, min(x) AS low, max(x) AS high")
         moments = grouped.moments(frame)
@@ -571,8 +595,8 @@ class _Counter:
         known = f"(VALUES {names}) AS known(name, place)" if names else "(SELECT NULL AS name, 0 AS place) AS known"
         values = f"(SELECT {_as_text(frame.name, kind)} AS v{self._key()} FROM {self.source.relation})"  # noqa: S608
         relation = (
-            f"(SELECT CASE WHEN v IS NULL THEN -1 ELSE coalesce(place, {last}) END AS bin"  # noqa: S608
-            f"{', b' if self._key() else ''} FROM {values} LEFT JOIN {known} ON v = name)"
+            f"(SELECT coalesce(place, {last}) AS bin{', b' if self._key() else ''}"  # noqa: S608  # quoted
+            f" FROM {values} LEFT JOIN {known} ON v = name WHERE v IS NOT NULL)"
         )
         return column_profile(frame, self.blocks, self._grouped(frame, relation))
 
@@ -585,7 +609,7 @@ class _Counter:
             query = f"SELECT bin, count(*) AS n{sums} FROM {relation} GROUP BY bin"  # noqa: S608  # quoted
             return Grouped.of(self._arrays(query))
         branches = " ".join(f"WHEN bin <= {end} THEN {cell}" for cell, end in enumerate(frame.cells))
-        cell = f"CASE WHEN bin < 0 THEN {len(frame.cells)} {branches} END"
+        cell = f"CASE {branches} END"
         query = (
             f"SELECT bin, cell, b, count(*) AS n{sums} FROM (SELECT *, {cell} AS cell FROM {relation})"  # noqa: S608
             " GROUP BY GROUPING SETS ((bin), (b, cell))"

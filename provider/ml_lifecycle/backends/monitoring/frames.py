@@ -33,7 +33,6 @@ NO_BLOCK_KEY: Final = -(2**62)
 """Its key where blocks are of a unit of time; no timestamp of a four-digit year reaches it."""
 UNITS: Final = ("hour", "day", "week", "month")
 
-_ABSENT: Final = -2
 _BINS: Final = 2048
 _MOST_BINS: Final = 8192
 _LEAST_STEPS: Final = 256
@@ -235,15 +234,14 @@ class Blocks:
     """The blocks of one table."""
 
     names: tuple[str, ...]
-    total: int
-    """Rows of all of them."""
+    rows: tuple[int, ...]
     places: Mapping[str | int, int] | None = None
     """Each block's place by the key that the engine knows it by; ``None`` where rows stand for themselves."""
 
     @classmethod
     def none(cls, rows: int) -> Blocks:
         """Rows stand for themselves."""
-        return cls(("",), rows)
+        return cls(("",), (rows,))
 
     @classmethod
     def of(cls, found: Sequence[tuple[str | int, int]], *, unit: str | None, where: str) -> Blocks:
@@ -261,7 +259,15 @@ class Blocks:
         named = {key: _block_name(key, unit) for key, _ in found}
         names = tuple(sorted(set(named.values())))
         places = {name: place for place, name in enumerate(names)}
-        return cls(names, sum(rows for _, rows in found), {key: places[name] for key, name in named.items()})
+        rows = [0] * len(names)
+        for key, number in found:
+            rows[places[named[key]]] += number
+        return cls(names, tuple(rows), {key: places[name] for key, name in named.items()})
+
+    @property
+    def total(self) -> int:
+        """Rows of all of them."""
+        return sum(self.rows)
 
 
 def _block_name(key: str | int, unit: str | None) -> str:
@@ -296,7 +302,7 @@ class Grouped:
     """An engine's answer: rows per bin, and per block and cell."""
 
     bins: Counts
-    """-1 stands for rows without a value."""
+    """Of rows with a value."""
     rows: Counts
     sums: Mapping[str, Values]
     """Per bin: of z, of its square, least and greatest value; empty for what is no number."""
@@ -306,26 +312,27 @@ class Grouped:
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> Grouped:
-        """Take the answer of grouping by bin and, with a column ``b``, by block and cell."""
+        """Take the answer of grouping by bin; with a column ``b``, also by block and cell, where there is no bin."""
         import numpy as np
 
         rows = np.asarray(columns["n"], dtype=np.int64)
-        bins = np.ma.filled(np.ma.asarray(columns["bin"]).astype(np.int64), _ABSENT)
+        found = np.ma.asarray(columns["bin"])
+        ours = ~np.ma.getmaskarray(found)
+        bins = np.ma.getdata(found)[ours].astype(np.int64)
         sums = {
-            name: np.ma.filled(np.ma.asarray(columns[name]).astype(float), np.nan)
+            name: np.ma.filled(np.ma.asarray(columns[name]).astype(float), np.nan)[ours]
             for name in ("s", "q", "low", "high", "large")
             if name in columns
         }
         if "b" not in columns:
-            return cls(bins, rows, sums)
-        ours, theirs = bins != _ABSENT, bins == _ABSENT
+            return cls(bins, rows[ours], sums)
         return cls(
-            bins[ours],
+            bins,
             rows[ours],
-            {name: values[ours] for name, values in sums.items()},
-            np.ma.getdata(columns["b"])[theirs].tolist(),
-            np.ma.getdata(columns["cell"])[theirs].tolist(),
-            rows[theirs].tolist(),
+            sums,
+            np.ma.getdata(columns["b"])[~ours].tolist(),
+            np.ma.getdata(columns["cell"])[~ours].tolist(),
+            rows[~ours].tolist(),
         )
 
     def with_blocks(self, found: Sequence[tuple[Any, int, int]]) -> Grouped:
@@ -337,16 +344,15 @@ class Grouped:
         """Mean and deviation from the sums; ``None`` where these say too little."""
         import numpy as np
 
-        there = self.bins >= 0
-        rows = int(self.rows[there].sum())
+        rows = int(self.rows.sum())
         if not rows:
             return Moments()
         with np.errstate(over="ignore", invalid="ignore"):
-            mean = float(self.sums["s"][there].sum()) / rows
-            square = float(self.sums["q"][there].sum()) / rows
-        low, high = float(self.sums["low"][there].min()), float(self.sums["high"][there].max())
+            mean = float(self.sums["s"].sum()) / rows
+            square = float(self.sums["q"].sum()) / rows
+        low, high = float(self.sums["low"].min()), float(self.sums["high"].max())
         known = all(math.isfinite(value) for value in (mean, square, low, high, frame.scale * mean + frame.center))
-        known = known and not ("large" in self.sums and self.sums["large"][there].any())
+        known = known and not ("large" in self.sums and self.sums["large"].any())
         variance = square - mean * mean
         if not known or (low < high and mean * mean > _MOST_CANCELLED * variance):
             return None
@@ -361,15 +367,14 @@ def column_profile(
     import numpy as np
 
     counts = np.zeros(frame.bins, dtype=np.int64)
-    there = grouped.bins >= 0
-    counts[grouped.bins[there]] = grouped.rows[there]
+    counts[grouped.bins] = grouped.rows
     cells = np.zeros((len(blocks.names), len(frame.cells) + 1), dtype=np.int64)
     if blocks.places is None:
         np.add.at(cells[0], cell_of_bin(frame), counts)
-        cells[0, -1] = grouped.rows[~there].sum()
     else:
         places = [blocks.places[key] for key in grouped.block_keys]
         np.add.at(cells, (places, list(grouped.block_cells)), list(grouped.block_rows))
+    cells[:, -1] = np.asarray(blocks.rows) - cells.sum(axis=1)
     found = moments or Moments()
     return ColumnProfile(
         frame=frame,

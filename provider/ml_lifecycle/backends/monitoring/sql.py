@@ -402,17 +402,17 @@ class _Opened:
         return column_profile(frame, blocks, grouped, grouped.moments(frame) or self._exact_moments(frame.name))
 
     def _others(self, frame: ColumnFrame) -> Expression:
-        """The bin of a value that is no number."""
+        """The bin of a value that is no number; nothing where there is none."""
         column = self.table.c[frame.name]
         if frame.kind == "time":
-            return sa.case((self.dialect.point(column).is_not(None), 0), else_=-1)
+            return sa.case((self.dialect.point(column).is_not(None), 0))
         if frame.kind == "identifier":
-            return sa.case((column.is_not(None), 0), else_=-1)
+            return sa.case((column.is_not(None), 0))
         text = self.dialect.text(column) if not _is_nested(self.types[frame.name]) else sa.cast(sa.null(), sa.Text)
         if not frame.categories:
-            return sa.case((text.is_(None), -1), else_=0)
+            return sa.case((text.is_not(None), 0))
         places = {value: place for place, value in enumerate(frame.categories)}
-        return sa.case((text.is_(None), -1), else_=sa.case(places, value=text, else_=len(places)))
+        return sa.case((text.is_not(None), sa.case(places, value=text, else_=len(places))))
 
     def _numbers(self, frame: ColumnFrame, key: Expression | None = None) -> Grouped:
         x = self.dialect.number(self.table.c[frame.name])
@@ -423,7 +423,7 @@ class _Opened:
         t = sa.func.asinh(z) if frame.curved else z
         place = self.dialect.clamped(t * sa.literal(frame.steps, sa.Double), frame.first, frame.last)
         bin_of = sa.cast(self.dialect.floor(place), sa.Integer) - frame.first
-        bins = sa.case((self.dialect.is_nan(x), -1), else_=bin_of)
+        bins = sa.case((sa.not_(self.dialect.is_nan(x)), bin_of))
         small = sa.func.abs(z) < _SQUARES
         sums = [
             sa.func.sum(sa.case((small, z))).label("s"),
@@ -439,15 +439,14 @@ class _Opened:
     ) -> Grouped:
         import numpy as np
 
-        group = sa.select(bins.label("bin"), sa.func.count().label("n"), *sums).group_by(sa.text("1"))
-        rows = self.connection.execute(group).all()
+        group = sa.select(bins.label("bin"), sa.func.count().label("n"), *sums).where(bins.is_not(None))
+        rows = self.connection.execute(group.group_by(sa.text("1"))).all()
         columns = {name: [row._mapping[name] for row in rows] for name in ("bin", "n", *(one.name for one in sums))}  # noqa: SLF001
         found = Grouped.of({name: np.array(values, dtype=float) for name, values in columns.items()})
         if key is None:
             return found
-        placed = sa.select(bins.label("bin"), key.label("b")).subquery()
-        cells = [(placed.c.bin <= end, cell) for cell, end in enumerate(frame.cells)]
-        cell = sa.case((placed.c.bin < 0, len(frame.cells)), *cells)
+        placed = sa.select(bins.label("bin"), key.label("b")).where(bins.is_not(None)).subquery()
+        cell = sa.case(*((placed.c.bin <= end, cell) for cell, end in enumerate(frame.cells)))
         query = sa.select(placed.c.b, cell.label("cell"), sa.func.count()).group_by(sa.text("1"), sa.text("2"))
         answer = self.connection.execute(query).all()
         return found.with_blocks([(one, int(place), int(number)) for one, place, number in answer])
