@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
@@ -18,6 +19,8 @@ from ml_lifecycle.backends.ledger.upgrade import upgrade
 from ml_lifecycle.core.contracts import Ask, RunRequest, Verdict, Vote, digest_of
 from ml_lifecycle.core.errors import LedgerError, ServiceUnavailableError
 from private_postgresql import Server
+from tests.fakes.alarms import storm
+from tests.fakes.watched_model import MODEL
 
 pytestmark = pytest.mark.services
 
@@ -134,6 +137,14 @@ def test_a_writer_that_waits_too_long_is_told_so(url: str, monkeypatch: pytest.M
 
     assert "timeout" in said[0]
     assert "owner" not in said[0]
+
+
+def test_three_hundred_alarms_in_an_hour_ask_for_one_retraining(url: str, tmp_path: Path) -> None:
+    answers = storm(tmp_path, url)
+
+    assert (len(answers), answers.count("retrain"), answers.count("nothing")) == (300, 1, 299)
+    assert len(SqlLedger(url).results("test", MODEL, "respond", action="retrain")) == 1
+    assert SqlLedger(url).verify_audit(MODEL) > 300
 
 
 @pytest.mark.parametrize("wrong", ["password", "port", "database"])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -8,9 +7,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ml_lifecycle.backends.data.local import LocalStore
-from ml_lifecycle.backends.ledger.sql import SqlLedger
-from ml_lifecycle.backends.tracking.local import LocalTracking
 from ml_lifecycle.core.contracts import DataRejection, MonitoringResponse, RunRequest, Verdict, Vote
 from ml_lifecycle.core.data_approval import DataPolicy, ask_about
 from ml_lifecycle.core.errors import LedgerError, NoDecisionError, RollbackOutdatedError
@@ -18,6 +14,7 @@ from ml_lifecycle.stages import runner
 from ml_lifecycle.stages.deployment import RollbackJob, roll_back
 from ml_lifecycle.stages.response import respond
 from ml_lifecycle.stages.runner import Tools
+from tests.fakes.alarms import storm, tools_at
 from tests.fakes.champions import at, decided, registered
 from tests.fakes.watched_model import DAY, MODEL, NOW, WatchedModel, drift, measured, quality
 
@@ -99,53 +96,16 @@ def test_before_the_first_release_lost_performance_still_asks(tools: Tools) -> N
 
 # --- A storm ---------------------------------------------------------------------------------------------------------
 
-ALARMS, PROCESSES, THREADS = 300, 3, 4
-
-
-def tools_at(folder: Path, url: str) -> Tools:
-    tracking = LocalTracking(folder / "tracking")
-    return Tools(
-        data=LocalStore(folder / "data"),
-        project=folder,
-        tracking=tracking,
-        registry=tracking,
-        ledger=SqlLedger(url),
-        environment="test",
-    )
-
-
-def alarm(folder: Path, url: str, numbers: range) -> list[str]:
-    """What one process answers, some threads at a time, each run with a clock of its own."""
-
-    def one(number: int) -> str:
-        model = WatchedModel(tools_at(folder, url), now=NOW + timedelta(seconds=12 * number))
-        model.limits = {"cooldown": timedelta(0)}
-        job = model.job(drift(), run=f"trips_monitor/{number}")
-        return respond(job, model.at(f"trips_monitor/{number}")).action
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(one, numbers))
-
-
-def storm(folder: Path, url: str) -> list[str]:
-    """Three hundred alarms within an hour, from several processes and threads at the same time."""
-    share = ALARMS // PROCESSES
-    parts = [(folder, url, range(start, start + share)) for start in range(0, ALARMS, share)]
-    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
-        return [action for actions in pool.starmap(alarm, parts) for action in actions]
-
 
 def test_three_hundred_alarms_in_an_hour_ask_for_one_retraining(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    model = WatchedModel(tools_at(tmp_path, url), now=NOW - 90 * DAY)
-    model.train("2013-01", version=1)
-    model.release(1)
 
-    actions = storm(tmp_path, url)
+    answers = storm(tmp_path, url)
 
-    assert (len(actions), actions.count("retrain"), actions.count("nothing")) == (ALARMS, 1, ALARMS - 1)
-    assert requests(model.tools) == 1
-    model.tools.ledger.verify_audit(MODEL)
+    assert (len(answers), answers.count("retrain"), answers.count("nothing")) == (300, 1, 299)
+    tools = tools_at(tmp_path, url)
+    assert requests(tools) == 1
+    tools.ledger.verify_audit(MODEL)
 
 
 def test_of_many_that_alert_at_the_same_moment_one_tells_people(watched: WatchedModel) -> None:

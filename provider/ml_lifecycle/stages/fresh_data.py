@@ -19,8 +19,8 @@ from ml_lifecycle.core.contracts import (
     ValidationReport,
     Verdict,
 )
-from ml_lifecycle.core.data import PLACEHOLDER, Every, render, window_without
-from ml_lifecycle.core.errors import DataError
+from ml_lifecycle.core.data import PLACEHOLDER, Every, render, start_of, window_without
+from ml_lifecycle.core.errors import DataError, RequestError
 from ml_lifecycle.core.response import FreshData
 from ml_lifecycle.stages.runner import Tools
 
@@ -52,7 +52,7 @@ def fresh_data(job: FreshDataJob, tools: Tools, *, failed: Mapping[str, str]) ->
     :param failed: Partitions that are known to be bad already, each with why.
     """
     held = [set(tools.data.partitions(template)) for template in job.templates]
-    available = set.intersection(*held) if held else set()
+    available = {name for name in set.intersection(*held) if _is_named(name, job.every)} if held else set()
     refused = {**refused_partitions(job, tools), **failed}
     partitions: tuple[str, ...] = ()
     if available:
@@ -65,6 +65,14 @@ def fresh_data(job: FreshDataJob, tools: Tools, *, failed: Mapping[str, str]) ->
     rows = sum(_labelled_rows(job, name, tools) for name in unseen)
     later = [name for name in available if name > partitions[0]]
     return FreshData(partitions=partitions, unseen=unseen, rows=rows, refused=_in_span(refused, later))
+
+
+def _is_named(name: str, every: Every) -> bool:
+    """Files of another form say nothing about this pipeline."""
+    try:
+        return bool(start_of(name, every))
+    except RequestError:
+        return False
 
 
 def _in_span(refused: Mapping[str, str], names: Sequence[str] | set[str]) -> dict[str, str]:
