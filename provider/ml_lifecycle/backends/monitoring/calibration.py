@@ -217,7 +217,7 @@ class _Tail:
             third + 3 * effect + 3 * squares + squares**1.5,
         )
         directions = np.divide(effect**2, squares, out=np.ones_like(effect + first), where=squares > 0)
-        steepness = third / np.maximum(second, 1e-12)
+        steepness = np.maximum(third, 1e-12) / np.maximum(second, 1e-12)
         part = np.clip(2 * (steepness - 1) / steepness, 1e-6, 1.0)
         freedom = spread.freedom * directions / part / np.maximum(weight / spread.typical, 1.0) ** 2
         return _tail_of(self.statistic, first, second, third, freedom=freedom)
