@@ -142,9 +142,9 @@ def files_of(options: argparse.Namespace) -> Files:
 
 
 def _write_pages(options: argparse.Namespace, found: FileDrift, files: Files) -> None:
-    from ml_lifecycle.backends.reports.drift import render_drift
-
     if options.html is not None:
+        from ml_lifecycle.backends.reports.drift import render_drift
+
         page = render_drift(found.report, found.columns, reference=found.reference, current=found.current)
         publish_text(page, options.html)
     if options.evidently is not None:
