@@ -18,7 +18,7 @@ def get_provider_info() -> dict[str, Any]:
         "description": "A machine-learning model's whole life: one YAML file, governed from data to rollback.",
         "integrations": [{"integration-name": INTEGRATION, "tags": ["software", "machine-learning"]}],
         "operators": [_modules("operators", "request", *_STAGES, "reconciliation")],
-        "sensors": [_modules("sensors", "data", "deployment", "approval")],
+        "sensors": [_modules("sensors", "data", "deployment", "approval", "monitoring", "labels")],
         "hooks": [_modules("hooks", "mlflow", "ledger", "signing")],
         "triggers": [{"integration-name": INTEGRATION, "python-modules": ["ml_lifecycle.triggers"]}],
         "connection-types": [_MLFLOW_CONNECTION],

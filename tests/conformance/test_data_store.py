@@ -262,6 +262,18 @@ def test_nothing_is_read_or_written_outside_the_root(store: DataStore, tmp_path:
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_columns_may_be_read_alone(store: DataStore, land: Land, ending: str) -> None:
+    table = rows(3)
+    land(f"flights/2013-01.{ending}", table if ending == "parquet" else table.to_csv(index=False).encode())
+
+    some, none = (store.read_table(f"flights/2013-01.{ending}", names) for names in (["x", "absent"], ["absent"]))
+
+    assert some["x"].tolist() == [0, 1, 2]
+    assert list(some.columns) == ["x"]
+    assert list(none.columns) == []
+
+
 def test_a_file_is_written_over_what_was_there(store: DataStore) -> None:
     store.write_file("provenance/flights/1.json", b"one")
     store.write_file("provenance/flights/1.json", b"two")

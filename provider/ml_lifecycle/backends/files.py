@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,9 +142,10 @@ def publish_file(target: Path, write: Callable[[Path], object]) -> None:
         draft.unlink(missing_ok=True)
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """One parquet file as a table with a plain row index and texts as column names.
 
+    :param columns: Only those of them that the file has; ``None`` for all.
     :raises MissingLibraryError: pandas or pyarrow is not installed.
     """
     try:
@@ -154,7 +155,8 @@ def read_parquet(path: Path) -> pd.DataFrame:
         raise MissingLibraryError(error.name or "pyarrow", "pandas") from None
     # pandas.read_parquet would take column values out of folder names such as dt=2013-01.
     with pq.ParquetFile(path) as file:
-        table: pd.DataFrame = file.read().to_pandas()
+        names = None if columns is None else [name for name in file.schema_arrow.names if name in columns]
+        table: pd.DataFrame = file.read(names).to_pandas()
     table = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
     table.columns = [str(name) for name in table.columns]
     return table

@@ -123,14 +123,6 @@ def judge_drift(columns: Sequence[ColumnDrift], share: float) -> Verdict:
     return Verdict.INCONCLUSIVE if drifted + unknown >= share * len(columns) else Verdict.PASS
 
 
-def judge_performance(value: float | None, *, at_least: float | None = None, at_most: float | None = None) -> Verdict:
-    """Hold a metric to its limits, both inclusive; unmeasured, NaN, infinite or without a limit is inconclusive."""
-    if value is None or not math.isfinite(value) or (at_least is None and at_most is None):
-        return Verdict.INCONCLUSIVE
-    good = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
-    return Verdict.PASS if good else Verdict.FAIL
-
-
 # --- What is compared with what --------------------------------------------------------------------------------------
 
 

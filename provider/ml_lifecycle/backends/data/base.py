@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +46,10 @@ class DataStore(ABC):
         """
 
     @abstractmethod
-    def read_table(self, uri: str) -> pd.DataFrame:
+    def read_table(self, uri: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The file as a table; parquet or csv by its ending.
 
+        :param columns: Only those of them that the file has; ``None`` for all.
         :raises PartitionMissingError: nothing is there.
         :raises PartitionUnreadableError: it cannot be read as a table, or has no row.
         """

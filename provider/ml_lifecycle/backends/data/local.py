@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -89,12 +89,13 @@ class LocalStore(DataStore):
                 f"files that end in {path.suffix!r} are not read", where=str(path), way_out="write .parquet or .csv"
             )
 
-    def read_table(self, uri: str) -> pd.DataFrame:
+    def read_table(self, uri: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The file as a table with a plain row index."""
         self.check_complete(uri)
         path = inside(self.root, uri)
-        table = _read(path)
-        if table.empty:
+        table = _read(path, columns)
+        # Of columns that the file does not have there is nothing to say.
+        if table.empty and (columns is None or len(table.columns)):
             raise _unreadable(path, "has no row")
         return table
 
@@ -233,7 +234,7 @@ def _check_csv(path: Path) -> None:
             raise _unreadable(path, "is truncated: its last line has no end")
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, columns: Sequence[str] | None) -> pd.DataFrame:
     try:
         import pandas as pd
         import pyarrow as pa
@@ -242,7 +243,12 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         # Types are guessed once for the whole column, and a number is the one that was written, to its last digit.
         is_csv = path.suffix == ".csv"
-        table = pd.read_csv(path, low_memory=False, float_precision="round_trip") if is_csv else read_parquet(path)
+        asked = None if columns is None else frozenset(columns).__contains__
+        table = (
+            pd.read_csv(path, low_memory=False, float_precision="round_trip", usecols=asked)
+            if is_csv
+            else read_parquet(path, columns)
+        )
     except (pa.ArrowException, OSError, ValueError) as error:
         # ParserError, EmptyDataError and UnicodeDecodeError are ValueErrors.
         raise _unreadable(path, f"cannot be read as {path.suffix[1:]} ({_first_line(error)})") from error
