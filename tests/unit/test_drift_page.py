@@ -10,7 +10,7 @@ import numpy as np  # noqa: TID253  # no DAG file imports a test
 import pytest
 
 from ml_lifecycle.backends.reports.drift import budget, chance, render_drift
-from ml_lifecycle.backends.reports.histograms import BARS, histogram
+from ml_lifecycle.backends.reports.histograms import BARS, TOP, histogram
 from ml_lifecycle.core.contracts import ColumnDrift, DriftPolicy, Rate, Verdict
 from tests.fakes.looks import categories, column, numbers, profile, report
 from tests.fakes.pages import HOSTILE, Page, runs_nothing
@@ -223,13 +223,17 @@ def test_bins_that_reach_beyond_all_numbers_end_where_the_values_end() -> None:
     assert ">7</text>" in drawn
 
 
-def test_the_largest_categories_are_drawn_and_the_rest_is_one_line() -> None:
-    counted = {f"c{place}": 100 - place for place in range(12)}
+def test_the_largest_categories_and_those_that_changed_most_are_drawn_and_the_rest_is_one_line() -> None:
+    counted = {f"c{place:02d}": 100 - place for place in range(20)}
+    moved = {**counted, "c15": 0, "c17": 200}
 
-    drawn = str(histogram(categories("kind", counted), categories("kind", counted, other=500, names=list(counted))))
+    drawn = str(histogram(categories("kind", counted), categories("kind", moved, names=list(counted))))
 
-    assert [name for name in counted if f">{name}</text>" in drawn] == [f"c{place}" for place in range(7)]
-    assert ">all others</text>" in drawn
+    named = re.findall(r">(c\d\d)</text>", drawn)
+    assert named[0] == "c17"
+    assert {"c00", "c01", "c02", "c15", "c17"} <= set(named)
+    assert len(named) == TOP
+    assert "all others</text>" in drawn
 
 
 def test_all_of_a_few_categories_are_drawn() -> None:

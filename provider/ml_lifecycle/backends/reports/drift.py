@@ -50,7 +50,7 @@ _GLOSSARY: Final[Mapping[str, str]] = {
     ),
     "By chance": (
         "How often a difference like this comes about without any drift, with all columns and windows taken together. "
-        "A column has moved when that is rarer than this look may be wrong, and the distance matters as well."
+        "A column has moved when that is rarer than a false alarm may be at this look, and the distance matters as well."
     ),
     "Importance": "The column's share in what the model uses, measured by shuffling its values.",
     "Was and is": (
@@ -279,7 +279,7 @@ def _facts(report: DriftReport) -> Iterator[Fact]:
     )
     if report.alpha is not None:
         yield Fact(
-            "This look may be wrong", chance(report.alpha), f"so that it is {budget(report.policy.false_alarms)}"
+            "Chance of a false alarm", chance(report.alpha), f"of a budget of {budget(report.policy.false_alarms)}"
         )
 
 
@@ -288,7 +288,7 @@ def _files(report: DriftReport) -> Iterator[Fact]:
     for name, dataset in (("Looked at", report.current), ("Compared with", report.reference)):
         yield Fact(name, words.clean(PurePath(dataset.uri).name), words.count(dataset.rows, "row"))
     if report.alpha is not None:
-        yield Fact("This look may be wrong", chance(report.alpha))
+        yield Fact("Chance of a false alarm", chance(report.alpha))
 
 
 def _span(partitions: Sequence[str]) -> str:

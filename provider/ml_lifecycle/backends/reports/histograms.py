@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from ml_lifecycle.backends.reports.words import clean
+from ml_lifecycle.backends.reports.words import clean, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BARS: Final = 30
 """Of a number's histogram."""
 TOP: Final = 8
-"""Categories that are drawn."""
+"""Categories that are drawn: half of them the largest, half those that changed most."""
 TAIL: Final = 0.005
 """Share of the rows that is left out at either end: one far value would press all others into one bar."""
 _FEW = 40
@@ -143,39 +143,45 @@ def _short(value: float) -> str:
 def _categories(frame: ColumnFrame, before: Numbers, after: Numbers) -> Markup:
     from markupsafe import Markup
 
-    lines = _largest(frame, before, after)
-    top = max(max(was, now) for _, was, now in lines) or 1.0
-    room = _WIDTH - _LABEL - 4
-    drawn = Markup().join(
-        Markup(
-            '<text x="0" y="{0}">{1}</text><rect class="was" x="{2}" y="{3}" width="{4}" height="5"/>'
-            '<rect class="is" x="{2}" y="{5}" width="{6}" height="5"/>'
-        ).format(
-            place * _LINE + 11,
-            name,
-            _LABEL,
-            place * _LINE + 2,
-            f"{room * was / top:.3g}",
-            place * _LINE + 7.5,
-            f"{room * now / top:.3g}",
+    lines = _telling(frame, before, after)
+    top = max((max(was, now) for _, was, now in lines), default=0.0) or 1.0
+    was, now = (max(1.0 - sum(line[side] for line in lines), 0.0) for side in (1, 2))
+    drawn = [_pair(place, line, top) for place, line in enumerate(lines)]
+    if max(was, now) >= _HAIR:
+        # A bar of all others together would press those of single categories to nothing.
+        drawn.append(
+            Markup('<text x="0" y="{0}">all others</text><text x="{1}" y="{0}">{2} → {3}</text>').format(
+                len(lines) * _LINE + 11, _LABEL, percent(was), percent(now)
+            )
         )
-        for place, (name, was, now) in enumerate(lines)
-    )
+        lines = [*lines, ("all others", was, now)]
     said = "; ".join(f"{name}: {was:.1%} before, {now:.1%} now" for name, was, now in lines)
     return Markup('<svg class="shape" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        _WIDTH, len(lines) * _LINE + 2, said, drawn
+        _WIDTH, len(lines) * _LINE + 2, said, Markup().join(drawn)
     )
 
 
-def _largest(frame: ColumnFrame, before: Numbers, after: Numbers) -> list[tuple[str, float, float]]:
-    """Names with their shares in both tables, the largest first; the rest of them as one line."""
-    both = (before + after)[:-1]
-    order = sorted(range(len(both)), key=lambda place: (-float(both[place]), place))
-    kept = [place for place in order if both[place] > 0]
-    kept = kept[: TOP if len(kept) <= TOP and not float(before[-1] + after[-1]) else TOP - 1]
-    lines = [
+def _pair(place: int, line: tuple[str, float, float], top: float) -> Markup:
+    from markupsafe import Markup
+
+    name, was, now = line
+    room, high = _WIDTH - _LABEL - 4, place * _LINE
+    return Markup(
+        '<text x="0" y="{0}">{1}</text><rect class="was" x="{2}" y="{3}" width="{4}" height="5"/>'
+        '<rect class="is" x="{2}" y="{5}" width="{6}" height="5"/>'
+    ).format(high + 11, name, _LABEL, high + 2, round(room * was / top, 1), high + 7.5, round(room * now / top, 1))
+
+
+def _telling(frame: ColumnFrame, before: Numbers, after: Numbers) -> list[tuple[str, float, float]]:
+    """Names with their shares in both tables, the largest first: the largest ones, and those that changed most."""
+    both, change = (before + after)[:-1], abs(after - before)[:-1]
+    places = [place for place in range(len(both)) if both[place] > 0]
+    if len(places) > TOP:
+        largest = sorted(places, key=lambda place: (-float(both[place]), place))[: TOP // 2]
+        others = sorted(set(places) - set(largest), key=lambda place: (-float(change[place]), place))
+        places = [*largest, *others[: TOP - TOP // 2]]
+    places = sorted(places, key=lambda place: (-float(both[place]), place))
+    return [
         (clean(frame.categories[place], longest=_LONGEST) or "(blank)", float(before[place]), float(after[place]))
-        for place in kept
+        for place in places
     ]
-    was, now = max(1.0 - sum(line[1] for line in lines), 0.0), max(1.0 - sum(line[2] for line in lines), 0.0)
-    return lines if max(was, now) < _HAIR else [*lines, ("all others", was, now)]
