@@ -50,7 +50,7 @@ _GLOSSARY: Final[Mapping[str, str]] = {
     ),
     "By chance": (
         "How often a difference like this comes about without any drift, with all columns and windows taken together. "
-        "A column has moved when that is rarer than a false alarm may be at this look, and the distance matters as well."
+        "A column has moved when that is rarer than this look's chance of a false alarm, and the distance matters, too."
     ),
     "Importance": "The column's share in what the model uses, measured by shuffling its values.",
     "Was and is": (

@@ -145,7 +145,8 @@ def _categories(frame: ColumnFrame, before: Numbers, after: Numbers) -> Markup:
 
     lines = _telling(frame, before, after)
     top = max((max(was, now) for _, was, now in lines), default=0.0) or 1.0
-    was, now = (max(1.0 - sum(line[side] for line in lines), 0.0) for side in (1, 2))
+    was = max(1.0 - sum(before for _, before, _ in lines), 0.0)
+    now = max(1.0 - sum(after for _, _, after in lines), 0.0)
     drawn = [_pair(place, line, top) for place, line in enumerate(lines)]
     if max(was, now) >= _HAIR:
         # A bar of all others together would press those of single categories to nothing.
