@@ -227,7 +227,7 @@ class _Drift:
 
         share = -(-_DRAWN_ROWS // len(datasets))
         tables = (self._profiles.features(dataset) for dataset in datasets)
-        parts = [table if len(table) <= share else table.sample(share, random_state=0) for table in tables]
+        parts = [table if len(table) <= share else table.sample(share, random_state=0).sort_index() for table in tables]
         sample: pd.DataFrame = pd.concat(parts, ignore_index=True)
         return sample
 
