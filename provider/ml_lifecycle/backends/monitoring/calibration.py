@@ -33,7 +33,10 @@ LEAST_BLOCKS: Final = 8
 LEAST_EXPECTED: Final = 5.0
 """Cells where fewer rows are expected on the smaller side are counted as one (Cochran 1954)."""
 MOST_CORRELATED: Final = 0.95
-_ERRORS: Final = 1.96
+_CORRELATION_ERRORS: Final = 1.96
+_EFFECT_ERRORS: Final = 1.0
+"""Standard errors by which the blocks' own part is taken higher than it was found: measured, so that the far tail
+stays honest where the part is small against its error."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,9 @@ class Dispersion:
     """How much the reference's blocks differ, per axis before blocks and cells."""
 
     effect: Values
-    """Trace of the blocks' own covariance ``G``, in units of ``diag(p) - p p'``."""
+    """Trace of the blocks' own covariance ``G``, in units of ``diag(p) - p p'``, higher by its standard error."""
     squares: Values
-    """Trace of its square."""
+    """Trace of its square, with all of the error in one direction."""
     correlation: Values
     """Of a block's own part with that of the next block, 0 to :data:`MOST_CORRELATED`."""
     typical: Values
@@ -53,12 +56,8 @@ class Dispersion:
     freedom: Values
     """How many independent blocks the estimate is worth."""
     design_effect: Values
-    """How many times more the shares of a typical block vary than those of as many independent rows; at least 1."""
-
-    @property
-    def trace_of_square(self) -> Values:
-        """Of the square of what a typical block's covariance is, rows and block together."""
-        return self.dimensions + 2 * self.typical * self.effect + self.typical**2 * self.squares
+    """How many times more the shares of a typical block vary than those of as many independent rows; at least 1, and
+    without the error."""
 
 
 def p_values(reference: Counts, current: Counts) -> tuple[Values, Values]:
@@ -106,15 +105,18 @@ def dispersion(blocks: Counts) -> Dispersion:
     effect = excess / typical / _kept(correlation, count)
     freedom = _freedom(rows, effect / dimensions, correlation, count)
     square = freedom**2 / ((freedom - 1) * (freedom + 2)) * ((matrix**2).sum(axis=(-2, -1)) - between**2 / freedom)
-    squares = (square - 2 * between + dimensions) / typical**2
+    design_effect = 1.0 + typical * effect / dimensions
+    squares = np.clip((square - 2 * between + dimensions) / typical**2, effect**2 / dimensions, effect**2)
+    error = _EFFECT_ERRORS * np.sqrt(2 * np.maximum(square, dimensions) / freedom) / typical
+    effect, squares = effect + error, (np.sqrt(squares) + error) ** 2
     return Dispersion(
         effect=effect,
-        squares=np.clip(squares, effect**2 / dimensions, effect**2),
+        squares=squares,
         correlation=correlation,
         typical=typical,
         dimensions=dimensions,
         freedom=freedom,
-        design_effect=1.0 + typical * effect / dimensions,
+        design_effect=design_effect,
     )
 
 
@@ -132,7 +134,7 @@ def _correlation(apart: Values, excess: Values, matrix: Values) -> Values:
     found = np.clip((count * found + 1) / (count - 4), 0.0, MOST_CORRELATED)
     size = np.maximum((matrix**2).sum(axis=(-2, -1)) * (1 - found**2) / (count - 1), 0.0)
     error = np.divide(np.sqrt(size), excess, out=np.zeros_like(product), where=excess > 0)
-    upper: Values = np.minimum(found + _ERRORS * error, MOST_CORRELATED)
+    upper: Values = np.minimum(found + _CORRELATION_ERRORS * error, MOST_CORRELATED)
     return upper
 
 
