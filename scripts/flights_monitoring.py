@@ -163,8 +163,8 @@ def watched(study: Study, month: str) -> tuple[DriftReport, PerformanceReport, M
     return drift, performance, run(respond, answer, tools, model=pipeline.model)
 
 
-def frozen_auc(study: Study, model: TrainedModel, month: str) -> float | None:
-    """What January's model is worth on the month."""
+def auc_of(study: Study, model: TrainedModel, month: str) -> float | None:
+    """What a model would have been worth on the month."""
     from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows
 
     inputs = build_inputs(dataset_of(study, [month]), study.pipeline.training.features, study.tools)
@@ -185,12 +185,13 @@ def year(study: Study, last: int) -> Iterator[dict[str, Any]]:
     if version is None:
         raise RuntimeError("January's model fails the gate")
     release(study, MONTHS[0], version)
+    serving, before = january, None
     for place, month in enumerate(MONTHS[1:last], start=1):
         drift, performance, response = watched(study, month)
         say(f"{month}: {response.action}: {response.reason}")
         trained, released = None, False
         if response.action == "retrain":
-            _, retrained = candidate(study, MONTHS[: place + 1], response.reason)
+            model, retrained = candidate(study, MONTHS[: place + 1], response.reason)
             trained = "failed by the gate" if retrained is None else retrained.gate_verdict.value
             if retrained is not None and retrained.gate_verdict is not Verdict.FAIL:
                 release(study, month, retrained)
@@ -207,7 +208,8 @@ def year(study: Study, last: int) -> Iterator[dict[str, Any]]:
             "performance": performance.verdict.value,
             "metric": performance.metrics[METRIC].to_xcom(),
             "estimate": performance.estimate.to_xcom() if performance.estimate else None,
-            "frozen": frozen_auc(study, january, month),
+            "before": auc_of(study, before, month) if before is not None else None,
+            "frozen": auc_of(study, january, month),
             "action": response.action,
             "reason": response.reason,
             "healthy": response.healthy,
@@ -215,6 +217,8 @@ def year(study: Study, last: int) -> Iterator[dict[str, Any]]:
             "retrained": trained,
             "released": released,
         }
+        if released:
+            serving, before = model, serving
 
 
 # --- What people see -------------------------------------------------------------------------------------------------
@@ -222,21 +226,29 @@ def year(study: Study, last: int) -> Iterator[dict[str, Any]]:
 
 def table(months: Sequence[dict[str, Any]]) -> str:
     """The year as a Markdown table."""
-    lines = [
-        "| month | version | drift | moved most | ROC AUC | estimated before | January's model | monitoring asks for |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    heads = (
+        "month",
+        "version",
+        "drift",
+        "moved most surely",
+        "ROC AUC",
+        "the version before",
+        "January's model",
+        "estimated without labels",
+        "monitoring asks for",
+    )
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for one in months:
         moved = [column for column in one["columns"] if column["drifted"]][:3]
         named = ", ".join(f"{column['column']} {column['distance']:.2f}" for column in moved) or "-"
-        estimate = one["estimate"]["value"] if one["estimate"] else None
-        value = one["metric"]
+        value, estimate = one["metric"], one["estimate"]
+        estimated = _number(estimate["value"]) + ("" if estimate["valid"] else ", not valid") if estimate else "-"
         asked = one["action"] + (f", gate: {one['retrained']}" if one["retrained"] else "")
         lines.append(
             f"| {one['month']} | {one['version']} | **{one['drift']}** ({one['drifted']} of {one['compared']}) "
             f"| {named} "
-            f"| {value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f}) | {_number(estimate)} "
-            f"| {_number(one['frozen'])} | {asked} |"
+            f"| {value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f}) | {_number(one['before'])} "
+            f"| {_number(one['frozen'])} | {estimated} | {asked} |"
         )
     return "\n".join(lines)
 
@@ -259,14 +271,15 @@ def draw(months: Sequence[dict[str, Any]], path: Path) -> None:
     top.plot(
         places, [one["frozen"] for one in months], "s--", color="#829ab1", label="January's model, never retrained"
     )
-    estimates = [one["estimate"]["value"] if one["estimate"] else float("nan") for one in months]
-    top.plot(places, estimates, "^:", color="#b7791f", label="estimated before any label")
+    before = [float("nan") if one["before"] is None else one["before"] for one in months]
+    top.plot(places, before, "D:", color="#b7791f", ms=5, label="the version before it")
     for place, one in zip(places, months, strict=True):
         if one["released"]:
             top.axvline(place + 0.5, color="#334e68", lw=1, alpha=0.6)
     top.axhline(0.58, color="#b3261e", lw=1, ls=":", label="the limit")
     top.set_ylabel("ROC AUC")
-    top.legend(frameon=False, fontsize=9, loc="lower right")
+    top.legend(frameon=False, fontsize=9, loc="upper left", ncols=2)
+    top.set_ylim(0.55, 0.84)
     top.set_title("A year of flights: vertical lines are retrained versions going live", loc="left", fontsize=11)
     shares = [one["drifted"] / one["compared"] for one in months]
     colours = ["#b3261e" if one["drift"] == "fail" else "#829ab1" for one in months]
