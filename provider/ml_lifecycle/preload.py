@@ -21,6 +21,7 @@ import ml_lifecycle
 
 # Some tools search every module that is loaded before them, so Airflow, which brings thousands, comes last.
 TOOLS: Final = (
+    "duckdb",
     "pandas",
     "pyarrow.dataset",
     "pyarrow.parquet",
