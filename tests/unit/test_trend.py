@@ -502,13 +502,14 @@ def test_the_command_tells_each_partition_in_a_line(
 ) -> None:
     looked(tools, "2013-01", column(), hours=1)
     measured(tools, "2013-01", 0.7, hours=2)
-    record("respond", response("2013-01"), at(tools, 3), model="flights")
+    answered = response("2013-01", held_back="until the 8th")
+    record("respond", answered, at(tools, 3), model="flights")
 
     command(tools, tmp_path)
 
     assert capsys.readouterr().out.splitlines() == [
         "flights in test, 2013-01: 1 of 1 column drifted, performance within its limit.",
-        "  2013-01  1 of 1 column drifted (temp 40%); ROC AUC 0.7000; retraining asked for: drift on 2013-01",
+        "  2013-01  1 of 1 column drifted (temp 40%); ROC AUC 0.7000; retraining asked for; until the 8th",
     ]
 
 

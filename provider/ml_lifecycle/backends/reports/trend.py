@@ -141,8 +141,9 @@ def lines(trend: Trend) -> Iterator[str]:
     for look in trend.looks:
         row = _row(look, "")
         told = [row.drift + (f" ({row.columns})" if row.columns else ""), row.performance]
-        told += [f"{row.action}: {row.reason}"] if look.response is not None and row.reason else []
-        yield f"{row.partition}  " + "; ".join(text for text in told if text != words.NOTHING)
+        told += [row.action] if look.response is not None and look.response.action != "nothing" else []
+        told += [words.clean(look.response.held_back, longest=200)] if look.response is not None else []
+        yield f"{row.partition}  " + "; ".join(text for text in told if text not in {"", words.NOTHING})
 
 
 def _facts(trend: Trend) -> Iterator[Fact]:
@@ -224,7 +225,7 @@ def _conditions(reports: Sequence[PerformanceReport | None]) -> str:
     for report in reversed(reports):
         if report is not None and report.estimate is not None:
             holds = "" if report.estimate.valid else "The estimate is not to be relied on. "
-            return holds + words.clean(report.estimate.condition, longest=400)
+            return holds + words.clean(report.estimate.condition, longest=800)
     return ""
 
 
