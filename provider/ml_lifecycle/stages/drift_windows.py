@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from ml_lifecycle.core.contracts import DatasetRef, DriftReport, Evaluation, ScoredPartition, digest_of
 from ml_lifecycle.core.data import Every, every_of, render, window_of
-from ml_lifecycle.core.errors import DataError, DigestMismatchError, PartitionMissingError
+from ml_lifecycle.core.errors import DataError, PartitionMissingError
 from ml_lifecycle.core.monitoring import reference_partitions
 from ml_lifecycle.stages.data import SnapshotJob, snapshot
 from ml_lifecycle.stages.runner import Tools
+from ml_lifecycle.stages.scoring import scored_at
 
 if TYPE_CHECKING:
     from ml_lifecycle.stages.champion import ChampionInfo
@@ -174,22 +175,8 @@ class _Finding:
         job, tools = self._job, self._tools
         if job.scored is None:
             return None
-        uri = render(job.scored.uri, partition)
-        known = tools.ledger.results(tools.environment, job.request.model, "score", uri=uri)
-        fingerprint = tools.data.published(uri) if known else None
-        if fingerprint is None:
-            return None
-        for result in reversed(known):
-            scored = ScoredPartition.model_validate(result["content"])
-            if scored.fingerprint == fingerprint:
-                return scored
-        raise DigestMismatchError(
-            "the published predictions",
-            expected=known[-1]["content"]["fingerprint"],
-            found=fingerprint,
-            where=uri,
-            way_out="they were changed after scoring; restore them, or remove the folder and score again",
-        )
+        found = scored_at(render(job.scored.uri, partition), job.request.model, tools)
+        return None if isinstance(found, str) else found
 
     def _holdout(self) -> Evaluation | None:
         move = self._champion.move

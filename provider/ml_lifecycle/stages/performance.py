@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
@@ -39,7 +40,6 @@ from ml_lifecycle.core.data import render
 from ml_lifecycle.core.errors import (
     ColumnError,
     DataError,
-    DigestMismatchError,
     LifecycleError,
     PassingError,
     RequestError,
@@ -49,7 +49,7 @@ from ml_lifecycle.stages.contenders import class_places, task_of
 from ml_lifecycle.stages.data import apply_drop_rules, require_columns
 from ml_lifecycle.stages.evaluation import read_predictions
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.scoring import PREDICTIONS, log_origin, probability_columns, write_to_log
+from ml_lifecycle.stages.scoring import PREDICTIONS, log_origin, probability_columns, scored_at, write_to_log
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,28 +180,24 @@ def _target(job: PerformanceJob) -> str:
 def _published(job: PerformanceJob, tools: Tools) -> _Published | str:
     """The published predictions, or why there are none."""
     uri = render(job.scored.uri, job.request.partition)
-    found = tools.data.published(uri)
-    if found is None:
-        return f"no predictions are published at {uri}"
-    known = [entry["content"] for entry in tools.ledger.results(tools.environment, job.request.model, "score", uri=uri)]
-    if not known:
-        return f"the ledger knows of no scoring that published {uri}"
-    by_fingerprint = {content["fingerprint"]: content for content in known}
-    if found not in by_fingerprint:
-        raise DigestMismatchError(
-            "the published predictions",
-            expected=known[-1]["fingerprint"],
-            found=found,
-            where=uri,
-            way_out="they were changed after scoring; restore them, or remove the folder and score again",
-        )
-    scored = ScoredPartition.model_validate(by_fingerprint[found])
-    with tools.data.folder(uri, found) as folder:
+    scored = scored_at(uri, job.request.model, tools)
+    if isinstance(scored, str):
+        return scored
+    with tools.data.folder(uri, scored.fingerprint) as folder:
         table = read_parquet(folder / PREDICTIONS)
     names = [job.columns.key, "score", *probability_columns(scored.classes)]
     require_columns(table, names, where=uri, role="the predictions' column")
     time = [job.columns.time] if job.columns.time in table.columns else []
-    return _Published(scored, table[[*names, *time]])
+    return _Published(scored, table[[*names, *time]].assign(**beside))
+
+
+def _beside(job: PerformanceJob, table: pd.DataFrame, inputs: Path) -> dict[str, Any]:
+    """Columns that the metric is measured by, where the model's inputs have them."""
+    wanted = [name for name in _asked_for(job, table) if name != job.columns.key]
+    if not wanted or not inputs.is_file():
+        return {}
+    found = read_parquet(inputs, wanted)
+    return {str(name): found[name].to_numpy() for name in found.columns}
 
 
 def _labelled(job: PerformanceJob, predictions: pd.DataFrame, tools: Tools) -> _Labelled | str:
@@ -235,7 +231,7 @@ def _labelled(job: PerformanceJob, predictions: pd.DataFrame, tools: Tools) -> _
 
 
 def _asked_for(job: PerformanceJob, predictions: pd.DataFrame) -> list[str]:
-    """Columns that the metric is measured by, and that only the labels can bring."""
+    """Columns that the metric is measured by, and that do not stand beside the predictions."""
     by_time = job.spec.cluster in PERIODS and job.columns.time in predictions.columns
     named = [None if by_time else job.spec.cluster, job.spec.weight]
     return [name for name in named if name is not None and name not in predictions.columns]
@@ -420,20 +416,24 @@ def _is_two(target: pd.Series[Any]) -> bool:
 
 def _estimate(job: PerformanceJob, published: _Published, tools: Tools) -> PerformanceEstimate:
     """What the metric probably is, from the predictions alone and what the holdout says of their scores."""
-    scored, table = published.scored, published.table
+    scored, table, spec = published.scored, published.table, job.spec
     numbers = job.metric in _OF_NUMBERS
+    if absent := _asked_for(job, table):
+        condition = f"Not estimated: {absent[0]!r}, which it is measured by, comes with the labels at best."
+        return PerformanceEstimate(metric=job.metric, value=None, rows=len(table), condition=condition)
     try:
-        cluster = cluster_codes(table, job.spec.cluster, time=job.columns.time)
-    except ColumnError as error:
-        # A column that comes with the labels: nobody can say which rows belong together before.
-        condition = f"Not estimated: the rows cannot be clustered before their labels are there ({error.what})."
+        cluster = cluster_codes(table, spec.cluster, time=job.columns.time)
+        weight = None if spec.weight is None else table[spec.weight].to_numpy("float64")
+    except (ColumnError, TypeError, ValueError) as error:
+        condition = f"Not estimated: {error}."
         return PerformanceEstimate(metric=job.metric, value=None, rows=len(table), condition=condition)
     return estimate(
         job.metric,
         table[probability_columns(scored.classes) or "score"].to_numpy("float64"),
         classes=() if numbers else tuple(map(str, scored.classes)),
-        spec=job.spec,
+        spec=spec,
         cluster=cluster,
+        weight=weight,
         holdout=None if numbers or not scored.classes else _holdout(scored, tools),
     )
 

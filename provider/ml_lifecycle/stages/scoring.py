@@ -188,6 +188,23 @@ def probability_columns(classes: Sequence[Scalar]) -> list[str]:
     return [f"score_{label}" for label in classes] if len(classes) > TWO_CLASSES else []
 
 
+def scored_at(uri: str, model: str, tools: Tools) -> ScoredPartition | str:
+    """The predictions that a model's scoring published there, or why there are none that count.
+
+    :raises DigestMismatchError: they are not the bytes that scoring published.
+    """
+    fingerprint = tools.data.published(uri)
+    if fingerprint is None:
+        return f"no predictions are published at {uri}"
+    known = [result["content"] for result in tools.ledger.results(tools.environment, model, "score", uri=uri)]
+    if not known:
+        return f"the ledger knows of no scoring that published {uri}"
+    for content in reversed(known):
+        if content["fingerprint"] == fingerprint:
+            return ScoredPartition.model_validate(content)
+    raise _changed(uri, expected=known[-1]["fingerprint"], found=fingerprint)
+
+
 def _published(uri: str, job: ScoringJob, tools: Tools) -> ScoredPartition | None:
     """What an earlier run published there; its bytes are named by the fingerprint."""
     fingerprint = tools.data.published(uri)
@@ -221,10 +238,14 @@ def _refuse_changed(scored: ScoredPartition, tools: Tools) -> None:
         for entry in tools.ledger.results(tools.environment, scored.model, "score", uri=scored.uri)
     ]
     if known and scored.fingerprint not in known:
-        raise DigestMismatchError(
-            "the published predictions",
-            expected=known[-1],
-            found=scored.fingerprint,
-            where=scored.uri,
-            way_out="they were changed after scoring; restore them, or remove the folder and score again",
-        )
+        raise _changed(scored.uri, expected=known[-1], found=scored.fingerprint)
+
+
+def _changed(uri: str, *, expected: str, found: str) -> DigestMismatchError:
+    return DigestMismatchError(
+        "the published predictions",
+        expected=expected,
+        found=found,
+        where=uri,
+        way_out="they were changed after scoring; restore them, or remove the folder and score again",
+    )
