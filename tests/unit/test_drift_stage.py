@@ -53,7 +53,7 @@ def build(rows, weather):
 
 @dataclass(frozen=True)
 class Trial:
-    """One deployment whose champion was trained on 41 days."""
+    """One deployment whose champion was trained on 40 days."""
 
     tools: Tools
     folder: Path
@@ -62,7 +62,7 @@ class Trial:
         """A day of rows like those of the training, but for some columns; ``None`` leaves one out."""
         table = small_model.rows(rows, seed=int(partition[-2:])).drop(columns="late")
         table["id"] = [f"{partition}-{number}" for number in range(rows)]
-        table["at"] = pd.Timestamp(partition, tz="UTC") + pd.to_timedelta(np.arange(rows) * 280, unit="s")
+        table["at"] = pd.Timestamp(partition, tz="UTC") + pd.to_timedelta(np.arange(rows) * 288, unit="s")
         for name, values in columns.items():
             table = table.drop(columns=name) if values is None else table.assign(**{name: values})
         path = self.folder / f"data/rows/{partition}.parquet"
@@ -100,6 +100,14 @@ class Trial:
         return self.folder / "data" / uri
 
 
+def training_rows() -> pd.DataFrame:
+    """Forty days of 300 rows."""
+    table = small_model.rows(12_000)
+    start = pd.Timestamp("2013-01-01", tz="UTC")
+    held: pd.DataFrame = table.assign(at=start + pd.to_timedelta(np.arange(12_000) * 288, unit="s"))
+    return held
+
+
 def request(day: str) -> RunRequest:
     return RunRequest(model="flights", stream="monitor", partition=day, partitions=(day,))
 
@@ -128,7 +136,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "project/crew").mkdir(parents=True)
     (folder / "project/crew/features.py").write_text(FEATURE_CODE)
     tools = deployment(folder)
-    dataset = small_model.dataset(tools, small_model.rows(2000))
+    dataset = small_model.dataset(tools, training_rows())
     small_model.weather().to_parquet(folder / "data/weather.parquet")
     champion(tools, small_model.trained(tools, dataset))
     return folder
@@ -213,7 +221,7 @@ def test_another_champion_with_other_feature_code_is_counted_anew(trial: Trial) 
     trial.look()
     code = FEATURE_CODE.replace('rows["day"] * 1.0', 'rows["day"] * 2.0')
     (trial.folder / "project/crew/doubled.py").write_text(code)
-    dataset = small_model.dataset(trial.tools, small_model.rows(2000))
+    dataset = small_model.dataset(trial.tools, training_rows())
     champion(trial.tools, small_model.trained(trial.tools, dataset, features="crew.doubled:build"))
     before = len(list(trial.path("reports/profiles/flights").iterdir()))
     trial.builds()
@@ -426,7 +434,7 @@ def test_predictions_of_a_reference_of_days_are_compared_with_those_days(trial: 
 def test_predictions_of_another_version_say_nothing_of_this_champion(trial: Trial) -> None:
     trial.land(DAY)
     trial.score()
-    dataset = small_model.dataset(trial.tools, small_model.rows(2000))
+    dataset = small_model.dataset(trial.tools, training_rows())
     champion(trial.tools, small_model.trained(trial.tools, dataset, seed=8))
 
     report = trial.look(scored=SCORED)
