@@ -333,6 +333,8 @@ def _plain(table: pa.Table) -> pa.Table:
     for place, field in enumerate(table.schema):
         if pa.types.is_float16(field.type) or pa.types.is_decimal(field.type):
             table = table.set_column(place, field.name, table.column(place).cast(pa.float64()))
+        elif pa.types.is_null(field.type):
+            table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
     return table
 
 

@@ -43,6 +43,8 @@ _WHOLE_SPAN: Final = 1024
 """Whole numbers that span no more than this have a bin each."""
 _WHOLE_LIMIT: Final = 2.0**52
 """Below it, a float tells a whole number from the next one."""
+_LEAST_SPAN: Final = 1e-300
+"""Its inverse is still a float."""
 _CELLS: Final = 10
 _LEAST_SHARE: Final = 0.02
 """A cell of its own needs this share of the rows."""
@@ -86,7 +88,7 @@ def number_bins(name: str, values: Values, *, whole: bool) -> ColumnFrame:
     low, high = float(values[0]), float(values[-1])
     if whole and max(abs(low), abs(high)) < _WHOLE_LIMIT and high - low <= _WHOLE_SPAN:
         return ColumnFrame(name=name, kind="number", curved=False, first=int(low) - 1, last=int(high) + 1)
-    return _constant_frame(name, low) if low == high else _curved_frame(name, values)
+    return _constant_frame(name, low) if high - low < _LEAST_SPAN else _curved_frame(name, values)
 
 
 def with_cells(frame: ColumnFrame, counts: Counts) -> ColumnFrame:

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ml_lifecycle.core.contracts import Contract, digest_of
 from ml_lifecycle.core.errors import DataError
@@ -259,24 +259,42 @@ def load(folder: Path) -> Profile:
                 where=str(folder),
                 way_out="remove it, and it is counted again",
             )
-        with np.load(folder / _COUNTS, allow_pickle=False) as arrays:
-            columns = {
-                one["frame"]["name"]: ColumnProfile(
-                    frame=ColumnFrame.model_validate(one["frame"]),
-                    counts=arrays[f"counts_{place}"],
-                    blocks=arrays[f"blocks_{place}"],
-                    mean=one["mean"],
-                    deviation=one["deviation"],
-                    low=one["low"],
-                    high=one["high"],
-                    infinite=one["infinite"],
-                )
-                for place, one in enumerate(facts["columns"])
-            }
-        return Profile(rows=facts["rows"], blocks=tuple(facts["blocks"]), columns=columns, by=facts["by"])
+        # numpy leaves a file open that it cannot read.
+        with (folder / _COUNTS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            columns = {one["frame"]["name"]: _read(place, one, arrays) for place, one in enumerate(facts["columns"])}
+        profile = Profile(rows=facts["rows"], blocks=tuple(facts["blocks"]), columns=columns, by=facts["by"])
+        _check(profile)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(
             f"the profile cannot be read ({type(error).__name__})",
             where=str(folder),
             way_out="remove it, and it is counted again",
         ) from error
+    return profile
+
+
+def _read(place: int, facts: Mapping[str, Any], arrays: Mapping[str, Counts]) -> ColumnProfile:
+    return ColumnProfile(
+        frame=ColumnFrame.model_validate(facts["frame"]),
+        counts=arrays[f"counts_{place}"],
+        blocks=arrays[f"blocks_{place}"],
+        mean=facts["mean"],
+        deviation=facts["deviation"],
+        low=facts["low"],
+        high=facts["high"],
+        infinite=facts["infinite"],
+    )
+
+
+def _check(profile: Profile) -> None:
+    """:raises ValueError: the counts do not fit the frame, or each other."""
+    import numpy as np
+
+    for one in profile.columns.values():
+        fits = one.counts.shape == (one.frame.bins,)
+        fits = fits and one.blocks.shape == (len(profile.blocks), len(one.frame.cells) + 1)
+        fits = fits and all(np.issubdtype(counts.dtype, np.int64) for counts in (one.counts, one.blocks))
+        if not fits or one.counts.min() < 0 or one.blocks.min() < 0:
+            raise ValueError("counts of another shape")
+        if one.counts.sum() != one.blocks[:, :-1].sum() or one.blocks.sum() != profile.rows:
+            raise ValueError("counts that contradict each other")
