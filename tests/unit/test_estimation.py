@@ -62,6 +62,17 @@ def test_several_classes_count_by_their_probabilities() -> None:
     assert estimate("accuracy", scores, classes=("a", "b", "c")).value == pytest.approx((0.5 + 0.8) / 2)
 
 
+def test_rows_count_by_their_weights_and_weights_that_are_none_are_told() -> None:
+    heavy = estimate("accuracy", BY_HAND, classes=TWO, weight=np.array([1.0, 1.0, 2.0]))
+    broken = estimate("accuracy", BY_HAND, classes=TWO, weight=np.array([1.0, -1.0, 2.0]))
+    missing = estimate("accuracy", BY_HAND, classes=TWO, weight=np.array([1.0, math.nan, 2.0]))
+
+    assert heavy.value == pytest.approx((0.9 + 0.6 + 2 * 0.8) / 4)
+    assert (broken.value, missing.value) == (None, None)
+    assert "the weights are not all finite" in broken.condition
+    assert "the weights are not all finite" in missing.condition
+
+
 def test_costs_are_expected_costs() -> None:
     spec = MeasurementSpec(costs={"yes": {"no": 10.0}, "no": {"yes": 1.0}})
 

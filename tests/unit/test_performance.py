@@ -42,10 +42,17 @@ def publish(
     model: str = "trips",
     classes: tuple[Scalar, ...] = (False, True),
     digest: str = "1" * 64,
+    seen: pd.DataFrame | None = None,
 ) -> ScoredPartition:
     """Predictions as scoring publishes them."""
     uri = "scored/2013-02"
-    fingerprint = tools.data.publish(uri, lambda folder: write_parquet(table, folder / "predictions.parquet"))
+
+    def write(folder: Path) -> None:
+        write_parquet(table, folder / "predictions.parquet")
+        if seen is not None:
+            write_parquet(seen, folder / "inputs.parquet")
+
+    fingerprint = tools.data.publish(uri, write)
     scored = ScoredPartition(
         model=model,
         partition="2013-02",
@@ -467,7 +474,21 @@ def test_rows_that_only_labels_can_cluster_are_not_estimated(tools: Tools) -> No
     report = measure_performance(performance_job(spec=MeasurementSpec(cluster="airport")), tools)
 
     assert report.estimate is not None
-    assert "cannot be clustered before their labels are there" in report.estimate.condition
+    assert "'airport', which it is measured by, comes with the labels at best" in report.estimate.condition
+
+
+def test_rows_are_weighed_and_clustered_by_what_the_model_saw_of_them(tools: Tools, tmp_path: Path) -> None:
+    table = pd.DataFrame({"trip": list("abcd"), "score": SCORES})
+    seen = pd.DataFrame({"trip": list("abcd"), "seats": [1.0, 1.0, 1.0, 5.0], "airport": list("xxyz")})
+    publish(tools, table, seen=seen)
+    outcomes(tmp_path, trip=list("abcd"), late=[True, True, False, True])
+
+    report = measure_performance(performance_job(spec=MeasurementSpec(weight="seats", cluster="airport")), tools)
+
+    # The last row counts for five, and is wrong.
+    assert report.metrics["accuracy"].value == pytest.approx(3 / 8)
+    assert report.estimate is not None
+    assert report.estimate.value == pytest.approx((0.9 + 0.8 + 0.7 + 5 * 0.9) / 8)
 
 
 def test_the_holdout_of_the_model_that_predicted_says_whether_the_estimate_holds(tools: Tools, tmp_path: Path) -> None:

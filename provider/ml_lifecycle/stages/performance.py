@@ -49,7 +49,7 @@ from ml_lifecycle.stages.contenders import class_places, task_of
 from ml_lifecycle.stages.data import apply_drop_rules, require_columns
 from ml_lifecycle.stages.evaluation import read_predictions
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.scoring import PREDICTIONS, log_origin, probability_columns, scored_at, write_to_log
+from ml_lifecycle.stages.scoring import INPUTS, PREDICTIONS, log_origin, probability_columns, scored_at, write_to_log
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,6 +185,7 @@ def _published(job: PerformanceJob, tools: Tools) -> _Published | str:
         return scored
     with tools.data.folder(uri, scored.fingerprint) as folder:
         table = read_parquet(folder / PREDICTIONS)
+        beside = _beside(job, table, folder / INPUTS)
     names = [job.columns.key, "score", *probability_columns(scored.classes)]
     require_columns(table, names, where=uri, role="the predictions' column")
     time = [job.columns.time] if job.columns.time in table.columns else []

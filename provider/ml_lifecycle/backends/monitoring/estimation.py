@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_lifecycle.backends.evaluation import intervals
 from ml_lifecycle.backends.evaluation.metrics import PLAIN, Part, calibration_curve, check_metric
-from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows, Task
+from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows
 from ml_lifecycle.core.contracts import MeasurementSpec, PerformanceEstimate
 
 if TYPE_CHECKING:
@@ -88,30 +88,29 @@ def estimate(
     classes: tuple[str, ...] = (),
     spec: MeasurementSpec = PLAIN,
     cluster: Codes | None = None,
+    weight: Numbers | None = None,
     holdout: ScoredRows | None = None,
 ) -> PerformanceEstimate:
     """Estimate a metric from scores alone; never raises for what the data are like.
 
     :param scores: The second class's probability ``(rows,)``, or a probability per class ``(rows, classes)``.
     :param classes: Empty for a regression, which is not estimated.
-    :param spec: How the metric is measured. Weights are not looked at.
+    :param spec: How the metric is measured.
     :param cluster: Rows of one number are not independent of each other.
+    :param weight: How much each row counts.
     :param holdout: The same model's predictions of rows whose truth is known and that it was not trained on.
     :raises UnknownMetricError: no metric of this task is called so.
     """
     if reason := _not_estimated(metric, classes):
         return PerformanceEstimate(metric=metric, value=None, rows=len(scores), condition=reason)
-    task: Task = "multiclass" if scores.ndim > 1 else "binary"
-    check_metric(metric, task)
-    spec = spec.model_copy(update={"weight": None, "baseline": None})
+    check_metric(metric, "multiclass" if scores.ndim > 1 else "binary")
     if reason := _no_probabilities(scores):
         return PerformanceEstimate(metric=metric, value=None, rows=len(scores), condition=f"Not estimated: {reason}.")
-    kept = _drawn_rows(scores, spec.seed)
-    scores, cluster = scores[kept], None if cluster is None else cluster[kept]
-    value, detail = _expected(metric, scores, classes, spec)
+    rows = _rows(scores, classes, cluster, weight).part(_drawn_rows(scores, spec.seed))
+    value, detail = _expected(metric, rows, spec)
     if value is None:
-        return PerformanceEstimate(metric=metric, value=None, rows=len(scores), condition=f"Not estimated: {detail}.")
-    low, high = _interval(metric, scores, classes, spec, cluster)
+        return PerformanceEstimate(metric=metric, value=None, rows=len(rows), condition=f"Not estimated: {detail}.")
+    low, high = _interval(metric, rows, spec)
     found = calibration(metric, holdout, spec) if holdout is not None else None
     known = "Nothing is known of the scores on a holdout, so take it as a hint only."
     return PerformanceEstimate(
@@ -119,7 +118,7 @@ def estimate(
         value=value,
         low=None if low is None else min(low, value),
         high=None if high is None else max(high, value),
-        rows=len(scores),
+        rows=len(rows),
         valid=found is not None and found.holds,
         condition=f"{_ASSUMES} {known if found is None else found.in_words(metric)}",
         calibration_error=None if found is None else found.error,
@@ -132,7 +131,7 @@ def calibration(metric: str, holdout: ScoredRows, spec: MeasurementSpec = PLAIN)
     found = intervals.estimate("calibration_error", part, CANDIDATE)
     if found.value is None:
         return Calibration(None, None, None, len(holdout))
-    expected, _ = _expected(metric, holdout.scores[CANDIDATE], holdout.classes, spec, weight=holdout.weight)
+    expected, _ = _expected(metric, holdout, spec)
     return Calibration(
         error=found.value,
         at_most=None if found.bounds is None else found.bounds.upper(_CONFIDENCE),
@@ -180,29 +179,35 @@ def _drawn_rows(scores: Numbers, seed: int) -> slice | Codes:
     return chosen
 
 
-def _expected(
-    metric: str, scores: Numbers, classes: tuple[str, ...], spec: MeasurementSpec, *, weight: Numbers | None = None
-) -> tuple[float | None, str]:
-    """The metric on every row once as each class, or why there is none."""
+def _rows(scores: Numbers, classes: tuple[str, ...], cluster: Codes | None, weight: Numbers | None) -> ScoredRows:
+    """Rows whose truth nobody knows yet."""
     import numpy as np
 
-    if _no_probabilities(scores):
-        return None, "the scores are no probabilities"
-    shares = np.column_stack([1 - scores, scores]) if scores.ndim == 1 else scores
-    count = shares.shape[1]
-    weights = (shares if weight is None else shares * weight[:, None]).T.ravel()
-    # What counts for nothing must not make a loss of infinity times nothing.
-    kept = weights > 0
-    place = np.tile(np.arange(len(scores)), count)[kept]
-    rows = ScoredRows(
+    return ScoredRows(
         task="multiclass" if scores.ndim > 1 else "binary",
-        truth=np.repeat(np.arange(float(count)), len(scores))[kept],
-        scores={CANDIDATE: scores[place]},
-        keys=place,
+        truth=np.zeros(len(scores)),
+        scores={CANDIDATE: scores},
+        keys=np.arange(len(scores)),
         classes=classes,
-        weight=weights[kept],
+        weight=weight,
+        cluster=cluster,
     )
-    part = Part(rows, spec)
+
+
+def _expected(metric: str, rows: ScoredRows, spec: MeasurementSpec) -> tuple[float | None, str]:
+    """The metric on every row once as each class, whatever its truth; or why there is none."""
+    import numpy as np
+
+    scores = rows.scores[CANDIDATE]
+    if reason := _no_probabilities(scores):
+        return None, reason
+    shares = np.column_stack([1 - scores, scores]) if scores.ndim == 1 else scores
+    weights = (shares if rows.weight is None else shares * rows.weight[:, None]).T.ravel()
+    # What counts for nothing must not make a loss of infinity times nothing.
+    kept = weights != 0
+    place = np.tile(np.arange(len(scores)), shares.shape[1])[kept]
+    truth = np.repeat(np.arange(float(shares.shape[1])), len(scores))[kept]
+    part = Part(replace(rows.part(place), truth=truth, weight=weights[kept], cluster=None), spec)
     value = part.value(metric, CANDIDATE)
     return value, "" if value is not None else part.unusable(CANDIDATE, metric) or _undefined(metric)
 
@@ -211,9 +216,7 @@ def _undefined(metric: str) -> str:
     return f"{metric} is undefined where the scores are certain of one class"
 
 
-def _interval(
-    metric: str, scores: Numbers, classes: tuple[str, ...], spec: MeasurementSpec, cluster: Codes | None
-) -> tuple[float | None, float | None]:
+def _interval(metric: str, rows: ScoredRows, spec: MeasurementSpec) -> tuple[float | None, float | None]:
     """The two-sided 95% interval that the metric has where the labels turn out as the scores say.
 
     Labels are dealt to the rows by an additive recurrence along the sorted scores, so that of every stretch of them as
@@ -221,6 +224,7 @@ def _interval(
     """
     import numpy as np
 
+    scores = rows.scores[CANDIDATE]
     order = np.lexsort((scores,)) if scores.ndim == 1 else np.lexsort((scores.max(axis=1), scores.argmax(axis=1)))
     even = np.empty(len(scores))
     even[order] = ((np.arange(len(scores)) + 0.5) * _GOLDEN) % 1
@@ -228,15 +232,8 @@ def _interval(
         truth = (even < scores).astype("float64")
     else:
         truth = (even[:, None] >= np.cumsum(scores, axis=1)[:, :-1]).sum(axis=1).astype("float64")
-    rows = ScoredRows(
-        task="multiclass" if scores.ndim > 1 else "binary",
-        truth=truth,
-        scores={CANDIDATE: scores},
-        keys=np.arange(len(scores)),
-        classes=classes,
-        cluster=cluster,
-    )
-    found = intervals.as_metric(intervals.estimate(metric, Part(rows, spec), CANDIDATE))
+    dealt = Part(replace(rows, truth=truth), spec)
+    found = intervals.as_metric(intervals.estimate(metric, dealt, CANDIDATE))
     return found.low, found.high
 
 
