@@ -122,6 +122,7 @@ def test_an_event_s_epoch_is_for_rollbacks_only_and_never_for_what_a_person_asks
 @pytest.mark.parametrize(
     ("stream", "event", "words"),
     [
+        ("rollback", {}, "None is not an epoch"),
         ("rollback", {"epoch": 0}, "0 is not an epoch"),
         ("rollback", {"epoch": True}, "True is not an epoch"),
         ("rollback", {"epoch": "3; drop"}, "is not an epoch"),
@@ -131,7 +132,7 @@ def test_an_event_s_epoch_is_for_rollbacks_only_and_never_for_what_a_person_asks
 )
 def test_an_event_that_somebody_made_up_is_refused(stream: str, event: dict[str, Any], words: str) -> None:
     with pytest.raises(RequestError, match=words):
-        merged(stream=stream, event=event)
+        merged(stream=stream, event=event, trigger="asset")
 
 
 def test_a_training_takes_declared_hyperparameters() -> None:

@@ -97,7 +97,7 @@ def merge_request(
         requester=requester,
         hyperparameters=_overrides(asked.get("hyperparameters", {}), hyperparameters),
         version=_version(asked.get("version", told.get("version"))) if "version" in TAKES[stream] else None,
-        epoch=_epoch(told) if stream == "rollback" and not asked else None,
+        epoch=_epoch(told, trigger) if stream == "rollback" and not asked else None,
         excluded=tuple(name for name in excluded if partitions and name > partitions[0]),
     )
 
@@ -213,9 +213,12 @@ def _version(value: Any) -> int | None:
     raise RequestError(f"{value!r} is not a model version", where="version", way_out="give a whole number from 1 on")
 
 
-def _epoch(told: Mapping[str, Any]) -> int | None:
+def _epoch(told: Mapping[str, Any], trigger: Trigger) -> int | None:
+    """The epoch whose champion is to be rolled back: without it, an event that comes late would hit a newer one."""
     epoch = told.get("epoch")
-    if epoch is None or (isinstance(epoch, int) and not isinstance(epoch, bool) and epoch >= 1):
+    if epoch is None and trigger != "asset":
+        return None
+    if isinstance(epoch, int) and not isinstance(epoch, bool) and epoch >= 1:
         return epoch
     raise RequestError(f"{epoch!r} is not an epoch", where="event: epoch", way_out="give a whole number from 1 on")
 

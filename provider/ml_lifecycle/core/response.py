@@ -106,6 +106,8 @@ class Circumstances:
 
     waiting_version: int | None = None
     """A recent version that waits for its approval."""
+    waiting_data: bool = False
+    """Whether a training waits for the approval of its data."""
     previous: Move | None = None
     """What a rollback would bring back."""
     previous_failed: str = ""
@@ -346,6 +348,8 @@ class _Case:
     def _under_way(self) -> Iterator[_Held]:
         if self.facts.waiting_version is not None:
             yield _Held("nothing", f"version {self.facts.waiting_version} already waits for its approval")
+        if self.facts.waiting_data:
+            yield _Held("nothing", "a training waits for the approval of its data")
         if not self.history.requests:
             return
         last = self.history.requests[-1]

@@ -140,7 +140,7 @@ def roll_back(job: RollbackJob, tools: Tools) -> Deployment:
             request.model,
             tools.environment,
             key=key,
-            moved_by=request.requester or (MONITORING if request.trigger == "asset" else "unknown"),
+            moved_by=request.requester or (MONITORING if request.epoch is not None else "unknown"),
             reason=request.reason.strip() or "no reason given",
             at=at,
             version=version,
@@ -300,7 +300,7 @@ def _refuse_unsigned(decision: Decision, tools: Tools) -> None:
 
 def _refuse_unwanted(request: RunRequest, tools: Tools) -> None:
     """An event that anybody may write starts no rollback: monitoring's own answer has to stand in the ledger."""
-    if request.trigger == "asset" and (request.epoch is None or not is_wanted(request.model, request.epoch, tools)):
+    if request.epoch is not None and not is_wanted(request.model, request.epoch, tools):
         raise NoDecisionError(
             f"monitoring asked for no rollback of epoch {request.epoch}",
             where=f"{request.model} in {tools.environment}",

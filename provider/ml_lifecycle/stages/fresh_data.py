@@ -122,14 +122,14 @@ def refused_partitions(job: FreshDataJob, tools: Tools) -> dict[str, str]:
         for name in result["content"]["dataset"]["partitions"]
     }
     found: dict[str, str] = {}
-    for refusal in _refusals(job.model, tools):
+    for refusal in _refusals(job.model, trained_on, tools):
         for name in refusal.dataset.partitions:
             if name not in trained_on and name not in found and not _is_mended(refusal.dataset, name, job, tools):
                 found[name] = refusal.why
     return found
 
 
-def _refusals(model: str, tools: Tools) -> Iterator[_Refusal]:
+def _refusals(model: str, trained_on: set[str], tools: Tools) -> Iterator[_Refusal]:
     ledger, environment = tools.ledger, tools.environment
     for result in ledger.results(environment, model, "reject_data", limit=RECENT):
         yield _Refusal(DataRejection.model_validate(result["content"]).dataset, "its data failed its suite")
@@ -144,6 +144,8 @@ def _refusals(model: str, tools: Tools) -> Iterator[_Refusal]:
         dataset = DatasetRef.model_validate(result["content"])
         datasets[dataset.fingerprint] = dataset
     for fingerprint, dataset in datasets.items():
+        if trained_on.issuperset(dataset.partitions):
+            continue
         decision = ledger.decision_for(model, environment, fingerprint)
         if decision is not None and (decision.ask.kind, decision.outcome) == ("dataset", "reject"):
             yield _Refusal(dataset, f"{decision.decided_by} rejected its data")

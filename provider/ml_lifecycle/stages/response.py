@@ -171,6 +171,7 @@ def _circumstances(job: ResponseJob, tools: Tools) -> core.Circumstances:
     begun = tools.ledger.results(tools.environment, model, "snapshot", limit=1)
     return core.Circumstances(
         waiting_version=_waiting_version(job, tools),
+        waiting_data=_waits_for_data(job, tools),
         previous=previous,
         previous_failed=_failed_on(previous, tools) if previous is not None else "",
         begun_seq=begun[-1]["seq"] if begun else 0,
@@ -222,6 +223,13 @@ def _waiting_version(job: ResponseJob, tools: Tools) -> int | None:
         and _is_answerable(ask, tools)
     ]
     return waiting[-1] if waiting else None
+
+
+def _waits_for_data(job: ResponseJob, tools: Tools) -> bool:
+    """Whether people were asked about a training's data within the cooldown, and can still answer."""
+    asks = tools.ledger.open_asks(job.request.model, tools.environment)
+    asked = [tools.ledger.asked(ask.ask_id) for ask in asks if ask.kind == "dataset" and _is_answerable(ask, tools)]
+    return any(one is not None and tools.clock() - one.at < job.cooldown for one in asked)
 
 
 def _is_recent(ask: Ask, cooldown: timedelta, tools: Tools) -> bool:
