@@ -302,7 +302,9 @@ def test_a_rollback_names_the_epoch_that_was_found_bad_and_is_asked_for_once(wat
 
 def test_an_earlier_champion_that_was_bad_too_is_not_brought_back(watched: WatchedModel) -> None:
     lost = measured(Verdict.FAIL, partition="2013-03")
-    runner.record("measure_performance", lost, watched.at("trips_monitor/march"), model=MODEL)
+    unlabelled = measured(Verdict.INCONCLUSIVE, partition="2013-04")
+    for run, report in (("march", lost), ("april", unlabelled)):
+        runner.record("measure_performance", report, watched.at(f"trips_monitor/{run}"), model=MODEL)
     watched.release(2)
     watched.limits = {"on_performance": "rollback"}
 

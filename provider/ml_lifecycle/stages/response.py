@@ -181,10 +181,10 @@ def _circumstances(job: ResponseJob, tools: Tools) -> core.Circumstances:
 
 def _failed_on(previous: Move, tools: Tools) -> str:
     """The partition on which a version was last measured and found bad; empty where it was not."""
-    ledger = tools.ledger
-    measured = ledger.results(tools.environment, previous.model, MEASURED, version=previous.version, limit=1)
-    reports = [PerformanceReport.model_validate(result["content"]) for result in measured]
-    return next((report.partition for report in reports if report.verdict is Verdict.FAIL), "")
+    measured = tools.ledger.results(tools.environment, previous.model, MEASURED, version=previous.version)
+    reports = (PerformanceReport.model_validate(result["content"]) for result in reversed(measured))
+    last = next((report for report in reports if report.verdict is not Verdict.INCONCLUSIVE), None)
+    return last.partition if last is not None and last.verdict is Verdict.FAIL else ""
 
 
 def _fresh_data(job: ResponseJob, tools: Tools) -> core.FreshData | None:
