@@ -19,6 +19,7 @@ from ml_lifecycle.backends.monitoring.duckdb import DuckDbProfiler
 from ml_lifecycle.backends.monitoring.profiles import ColumnFrame, ColumnProfile, merge
 from ml_lifecycle.backends.monitoring.sql import SqlProfiler
 from ml_lifecycle.core.errors import ColumnError, DataError, NoRowsError
+from private_postgresql import Server
 
 if TYPE_CHECKING:
     from ml_lifecycle.backends.monitoring.base import Table
@@ -62,14 +63,19 @@ class Database(Store):
         return name
 
 
-@pytest.fixture(params=["memory", "files", "sqlite"])
+@pytest.fixture(params=["memory", "files", "sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "memory":
         yield Memory()
     elif request.param == "files":
         yield Files(tmp_path)
     else:
-        engine = create_engine(f"sqlite:///{tmp_path / 'tables.db'}")
+        if request.param == "sqlite":
+            url = f"sqlite:///{tmp_path / 'tables.db'}"
+        else:
+            server: Server = request.getfixturevalue("postgresql")
+            url = server.new_database()
+        engine = create_engine(url)
         yield Database(engine)
         engine.dispose()
 

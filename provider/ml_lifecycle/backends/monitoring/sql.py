@@ -40,12 +40,16 @@ if TYPE_CHECKING:
 _QUANTILES: Final = 2000
 """A sample's curve is drawn through the ends of so many groups of equal size."""
 _LARGE: Final = 1e300
+_HALF: Final = 8e307
+"""Two of them are still a float."""
 _SQUARES: Final = 1e100
 """Larger numbers are not squared and summed: PostgreSQL ends the query where a float overflows."""
 _NUMBER: Final = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,2})?\s*$"
+_NO_DAY: Final = r"^0000|^[0-9]{4}-(02-3|(04|06|09|11)-31)"
+_LEAP_DAY: Final = r"^[0-9]{4}-02-29"
 _TIME: Final = (
     r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-    r"([ T]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]+)?)?(Z|[-+][0-9]{2}(:?[0-9]{2})?)?)?$"
+    r"([ T]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]+)?)?(Z|[-+](0[0-9]|1[0-5])(:?[0-5][0-9])?)?)?$"
 )
 
 Expression = sa.ColumnElement[Any]
@@ -180,8 +184,8 @@ class _Dialect:
 
     def standardized(self, x: Expression, frame: ColumnFrame) -> Expression:
         """``(x - center) / scale``, kept between what a database may overflow or underflow."""
-        x = sa.case((x > 8e307, 8e307), (x < -8e307, -8e307), else_=x)  # noqa: PLR2004  # half the greatest float
-        away = x - sa.literal(max(min(frame.center, 8e307), -8e307), sa.Double)
+        x = sa.case((x > _HALF, _HALF), (x < -_HALF, -_HALF), else_=x)
+        away = x - sa.literal(max(min(frame.center, _HALF), -_HALF), sa.Double)
         most, least = frame.scale * _LARGE, frame.scale / _LARGE
         branches: list[Any] = [(sa.func.abs(away) < least, 0.0)] if least > 0 else [(away == 0.0, 0.0)]
         if most < _LARGE:
@@ -221,7 +225,15 @@ class _PostgreSql(_Dialect):
         if isinstance(column.type, sa.String):
             # A time without a zone is one in UTC.
             zoned = sa.case((column.regexp_match(r"(Z|[ T].*[-+][0-9:]+)$"), column), else_=column + sa.literal(" UTC"))
-            return sa.case((column.regexp_match(_TIME), sa.cast(zoned, sa.DateTime(timezone=True))))
+            year = sa.cast(sa.func.substr(column, 1, 4), sa.Integer)
+            common = sa.or_(year % 4 != 0, sa.and_(year % 100 == 0, year % 400 != 0))
+            # A text that only looks like a day would end the query; branches of CASE are tried in their order.
+            return sa.case(
+                (sa.not_(column.regexp_match(_TIME)), sa.null()),
+                (column.regexp_match(_NO_DAY), sa.null()),
+                (sa.case((column.regexp_match(_LEAP_DAY), common), else_=sa.false()), sa.null()),
+                (column.is_not(None), sa.cast(zoned, sa.DateTime(timezone=True))),
+            )
         return super().point(column)
 
     def moment(self, column: Expression, unit: str) -> Expression:
@@ -295,7 +307,7 @@ _DIALECTS: Final = {"postgresql": _PostgreSql, "sqlite": _Sqlite}
 
 
 def _is_nested(kind: Any) -> bool:
-    return isinstance(kind, sa.LargeBinary | sa.JSON | sa.ARRAY | sa.Interval)
+    return isinstance(kind, sa.LargeBinary | sa.JSON | sa.ARRAY) or str(kind).startswith("INTERVAL")
 
 
 def _is_time(kind: Any) -> bool:
@@ -424,7 +436,7 @@ class _Opened:
         place = self.dialect.clamped(t * sa.literal(frame.steps, sa.Double), frame.first, frame.last)
         bin_of = sa.cast(self.dialect.floor(place), sa.Integer) - frame.first
         bins = sa.case((sa.not_(self.dialect.is_nan(x)), bin_of))
-        small = sa.func.abs(z) < _SQUARES
+        small = sa.and_(sa.func.abs(z) < _SQUARES, sa.func.abs(x) < _HALF)
         sums = [
             sa.func.sum(sa.case((small, z))).label("s"),
             sa.func.sum(sa.case((small, z * z))).label("q"),
