@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np  # noqa: TID253  # no DAG file imports a test
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from ml_lifecycle.backends.reports.drift import budget, chance, render_drift
 from ml_lifecycle.backends.reports.histograms import BARS, TOP, histogram
@@ -255,10 +257,22 @@ def test_what_cannot_stand_side_by_side_is_not_drawn(before: Any, after: Any) ->
     assert str(histogram(before, after)) == ""
 
 
-@pytest.mark.parametrize("counts", [[7], [0, 7], [1, 0, 0, 0, 0, 0, 0, 0, 1], list(range(200))])
-def test_every_shape_stays_on_its_drawing(counts: list[int]) -> None:
-    drawn = str(histogram(numbers("x", counts), numbers("x", counts[::-1])))
+@given(
+    counted=st.lists(
+        st.tuples(st.integers(0, 3) | st.integers(0, 10**9), st.integers(0, 10**9)), min_size=1, max_size=300
+    ),
+    curved=st.booleans(),
+    steps=st.sampled_from([0.01, 1.0, 500.0]),
+)
+@example(counted=[(7, 7)], curved=False, steps=1.0)
+@example(counted=[(1, 0)] + 60 * [(0, 0)] + [(0, 1)], curved=True, steps=1.0)
+def test_every_shape_stays_on_its_drawing(counted: list[tuple[int, int]], *, curved: bool, steps: float) -> None:
+    sides = [numbers("x", [pair[side] for pair in counted], curved=curved, steps=steps) for side in (0, 1)]
 
+    drawn = str(histogram(*sides))
+
+    assert "nan" not in drawn
+    assert "inf" not in drawn
     tops = [float(top) for top in re.findall(r"V([0-9.e+-]+)", drawn)]
     rights = [float(right) for right in re.findall(r"H([0-9.e+-]+)", drawn)]
     assert all(0 <= top <= 56 for top in tops)

@@ -12,6 +12,8 @@ from typing import Any
 import duckdb  # noqa: TID253  # no DAG file imports a test
 import pandas as pd  # noqa: TID253  # as above
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from ml_lifecycle.__main__ import main
 from ml_lifecycle.backends.reports.charts import BUCKETS, Series, _ticks, chart, sparkline
@@ -429,6 +431,34 @@ def test_a_year_of_three_hundred_columns_opens_at_once() -> None:
 )
 def test_an_axis_counts_in_round_numbers(numbers: list[float], ticks: list[float]) -> None:
     assert _ticks(numbers) == pytest.approx(ticks)
+
+
+@given(st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=9))
+@example([1e-300])
+@example([1e12, 1e12 + 1])
+@example([0.1, 0.1 + 1e-16])
+def test_an_axis_holds_every_number_between_few_ticks(numbers: list[float]) -> None:
+    ticks = _ticks(numbers)
+
+    room = 1e-6 * (ticks[-1] - ticks[0])
+    assert ticks[0] <= min(numbers) + room
+    assert ticks[-1] >= max(numbers) - room
+    assert all(before < after for before, after in pairwise(ticks))
+    assert len(ticks) <= 7
+
+
+@given(st.lists(st.none() | st.floats(-1e9, 1e9) | st.just(float("nan")) | st.just(float("inf")), max_size=200))
+def test_every_line_stays_on_its_drawing(values: list[float | None]) -> None:
+    line = Series("measured", "x", values, lows=values, highs=values, flagged=frozenset({0}))
+
+    drawn = str(chart([line], looks=[f"p{place}" for place in range(len(values))])) + str(
+        sparkline(values, flagged=frozenset({0}), limit=0.03)
+    )
+
+    assert "nan" not in drawn
+    assert "inf" not in drawn
+    places = [float(place) for place in re.findall(r"[ML]([0-9.e+-]+) ", drawn)]
+    assert all(0 <= place <= 720 for place in places)
 
 
 def test_a_line_breaks_where_a_number_is_not_known() -> None:
