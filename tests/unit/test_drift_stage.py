@@ -15,6 +15,7 @@ import pytest
 from ml_lifecycle.backends.data.local import LocalStore
 from ml_lifecycle.backends.files import file_digest
 from ml_lifecycle.backends.ledger.sql import SqlLedger
+from ml_lifecycle.backends.monitoring import evidently
 from ml_lifecycle.backends.tracking.local import LocalTracking
 from ml_lifecycle.core.contracts import ColumnDrift, DriftPolicy, DriftReport, RunRequest, Source, TrainedModel, Verdict
 from ml_lifecycle.core.errors import (
@@ -26,9 +27,12 @@ from ml_lifecycle.core.errors import (
     RequestError,
 )
 from ml_lifecycle.stages import drift as stage
+from ml_lifecycle.stages.champion import champion_info
 from ml_lifecycle.stages.drift import DriftJob, detect_drift
 from ml_lifecycle.stages.drift_columns import LARGEST_REPORT, fitting, read_columns, write_columns
 from ml_lifecycle.stages.evaluation import EvaluationJob, evaluate
+from ml_lifecycle.stages.importance import importance_of
+from ml_lifecycle.stages.profiles import ChampionProfiles
 from ml_lifecycle.stages.runner import Tools, record, run
 from ml_lifecycle.stages.scoring import ScoringJob, score
 from tests.fakes import small_model
@@ -37,6 +41,7 @@ ROWS = Source(uri="rows/{{ partition }}.parquet")
 WEATHER = {"weather": Source(uri="weather.parquet")}
 SCORED = Source(uri="scored/{{ partition }}")
 DAY = "2013-06-05"
+EVIDENTLY_PAGE = evidently.evidently_page
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 FEATURE_CODE = f"""
 from pathlib import Path
@@ -139,16 +144,29 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dataset = small_model.dataset(tools, training_rows())
     small_model.weather().to_parquet(folder / "data/weather.parquet")
     champion(tools, small_model.trained(tools, dataset))
+    # What every look needs is counted and measured before, as in a deployment that has looked before.
+    serving = champion_info("flights", tools)
+    assert serving is not None
+    importance_of(serving, tools)
+    assert ChampionProfiles(serving, small_model.COLUMNS, DriftPolicy(block="day"), tools).training.rows == 12_000
     return folder
 
 
 @pytest.fixture
-def trial(released: Path, tmp_path: Path) -> Trial:
+def trial(released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
+    # Most tests do without Evidently's half a second.
+    monkeypatch.setattr(evidently, "evidently_page", lambda *_, **__: "<!DOCTYPE html>")
     folder = tmp_path / "deployment"
     shutil.copytree(released, folder)
     trial = Trial(deployment(folder), folder)
     trial.builds()
     return trial
+
+
+@pytest.fixture
+def drawn(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets Evidently draw what moved."""
+    monkeypatch.setattr(evidently, "evidently_page", EVIDENTLY_PAGE)
 
 
 def by_name(report: DriftReport) -> dict[str, ColumnDrift]:
@@ -172,7 +190,7 @@ def test_a_day_like_the_training_data_has_not_drifted(trial: Trial) -> None:
     assert report.alpha == pytest.approx(4 / 365.25)
 
 
-def test_a_day_that_moved_has_drifted_and_says_where_and_what_it_means(trial: Trial) -> None:
+def test_a_day_that_moved_has_drifted_and_says_where_and_what_it_means(trial: Trial, drawn: None) -> None:
     trial.land(DAY, distance=3.0)
 
     report = trial.look()
@@ -189,7 +207,7 @@ def test_a_day_that_moved_has_drifted_and_says_where_and_what_it_means(trial: Tr
     assert report.weighted_drift == pytest.approx(first.importance * first.distance, rel=1e-3)
     assert "distance" in page
     assert "1 of 4 columns moved" in page
-    assert trial.path(report.report_uri).with_name("evidently.html").is_file()
+    assert "Drawn by Evidently" in trial.path(report.report_uri).with_name("evidently.html").read_text()
 
 
 def test_what_was_looked_at_is_not_looked_at_again(trial: Trial) -> None:
@@ -208,6 +226,7 @@ def test_what_was_looked_at_is_not_looked_at_again(trial: Trial) -> None:
 def test_the_reference_is_counted_once_for_all_looks(trial: Trial) -> None:
     for day in (DAY, "2013-06-06"):
         trial.land(day)
+    shutil.rmtree(trial.path("reports/profiles"))
 
     trial.look()
     first = trial.builds()
@@ -557,7 +576,7 @@ def test_the_tables_of_many_looks_are_one_table(trial: Trial) -> None:
     assert found == [(DAY, 4, 1), ("2013-06-06", 4, 1)]
 
 
-def test_hostile_names_are_shown_as_text(trial: Trial) -> None:
+def test_hostile_names_are_shown_as_text(trial: Trial, drawn: None) -> None:
     trial.land(DAY, day=90)
 
     report = trial.look()
