@@ -552,3 +552,37 @@ def test_a_retraining_is_asked_for_and_not_told() -> None:
     response = answer(drift(0.5))
 
     assert (response.told, response.told_at, response.finding) == (False, None, "drift of version 1")
+
+
+# --- Whatever happens ------------------------------------------------------------------------------------------------
+
+LOOKS = st.lists(
+    st.tuples(
+        st.floats(0, 20),
+        st.sampled_from([Verdict.FAIL, Verdict.FAIL, Verdict.FAIL, Verdict.PASS, Verdict.INCONCLUSIVE]),
+    ),
+    max_size=60,
+)
+
+
+@given(LOOKS, st.integers(1, 4), st.floats(0, 15), st.integers(1, 3))
+def test_whatever_is_found_the_limits_hold(
+    looks: list[tuple[float, Verdict]], stop_after: int, cooldown: float, count: int
+) -> None:
+    plan = Plan(stop_after=stop_after, cooldown=cooldown * DAY, budget=Rate(count=count, per="month"))
+    now, requests, well_seq, since_well = NOW, list[Request](), 0, 0
+
+    for seq, (days, verdict) in enumerate(looks, start=1):
+        now += days * DAY
+        history = History(moves=(FIRST,), requests=tuple(requests), well_seq=well_seq)
+        response = answer(measured(0.6, verdict), plan=plan, history=history, now=now)
+        if response.healthy:
+            well_seq, since_well = seq, 0
+        if response.action == "retrain":
+            assert verdict is Verdict.FAIL
+            assert since_well < stop_after
+            assert len(requests) < stop_after
+            assert all(now - one.at >= cooldown * DAY for one in requests)
+            assert sum(now - one.at < 365.25 / 12 * DAY for one in requests) < count
+            requests.append(Request(now, seq, 1))
+            since_well += 1

@@ -268,6 +268,9 @@ def test_bad_data_blocks_after_its_report_is_published(
     assert "miles: expect_column_values_to_be_between (2 rows)" in str(rejected.value)
     assert page.relative_to(tmp_path / "data").as_posix() in str(rejected.value)
     assert dataset.uri in str(rejected.value)
+    (kept,) = tools_here.ledger.results("test", job_for(dataset, project, MILES).model, "reject_data")
+    assert kept["content"]["dataset"] == dataset.to_xcom()
+    assert "miles: expect_column_values_to_be_between (2 rows)" in kept["content"]["reason"]
 
 
 def test_a_broken_check_blocks_and_is_not_called_bad_data(
@@ -277,6 +280,8 @@ def test_a_broken_check_blocks_and_is_not_called_bad_data(
 
     with pytest.raises(DataRejectedError, match="nothing is known about the data"):
         validate(job_for(dataset, project, missing), tools_here)
+
+    assert tools_here.ledger.results("test", job_for(dataset, project, missing).model, "reject_data") == ()
 
 
 def test_a_warning_goes_on_and_says_so(dataset: DatasetRef, tools_here: Tools, project: Path) -> None:

@@ -79,9 +79,10 @@ def validate(job: ValidationJob, tools: Tools) -> ValidationReport:
     report_uri = _publish_report(job, suite, findings, tools)
     if blocks(findings.verdict, job.on_failure):
         reason = reason_to_block(findings.last.results)
-        rejection = DataRejection(model=job.model, dataset=job.dataset, reason=reason, report_uri=report_uri)
-        # Monitoring asks for no training on it; the error alone would leave nothing in the ledger.
-        record("reject_data", rejection, tools, model=job.model)
+        if findings.verdict is Verdict.FAIL:
+            # Monitoring asks for no training on it; the error alone would leave nothing in the ledger.
+            rejection = DataRejection(model=job.model, dataset=job.dataset, reason=reason, report_uri=report_uri)
+            record("reject_data", rejection, tools, model=job.model)
         rest = f"; after {findings.set_aside} rows were set aside" if findings.set_aside else ""
         raise DataRejectedError(
             reason + rest,
