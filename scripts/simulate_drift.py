@@ -23,7 +23,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -110,7 +110,8 @@ def moved(shares: Values, shift: Values, spread: float = 0.0) -> Values:
     below = ndtr((edges - shift[..., None]) / np.sqrt(1 - spread**2))
     ends = np.zeros((*below.shape[:-1], 1))
     found: Values = np.clip(np.diff(np.concatenate([ends, below, ends + 1], axis=-1), axis=-1), 0.0, 1.0)
-    return found / found.sum(axis=-1, keepdims=True)
+    found /= found.sum(axis=-1, keepdims=True)
+    return found
 
 
 def draw(scene: Scene, days: int, rng: np.random.Generator, shift: Values) -> Counts:
@@ -141,8 +142,10 @@ def day_effects(scene: Scene, days: int, rng: np.random.Generator) -> Values:
 
 
 def look(scene: Scene, reference: Counts, current: Counts, first: int) -> tuple[Values, Values]:
-    """p-values and distances of every look from day ``first`` on, ``(windows, features, looks)``; NaN before a window
-    is full."""
+    """p-values and distances of every look from day ``first`` on, ``(windows, features, looks)``.
+
+    Before a window is full, its p-values are NaN.
+    """
     import numpy as np
 
     chances, distances = [], []
@@ -351,7 +354,7 @@ def plot(found: dict[str, Any], target: Path) -> None:
 
 
 def _plot_alarms(axis: Any, found: dict[str, Any]) -> None:
-    groups = {
+    groups: dict[str, Callable[[dict[str, Any]], bool]] = {
         "independent features": lambda line: not line["correlated"] and not line["day_effect"],
         "correlated features": lambda line: line["correlated"],
         "alike days, block: day": lambda line: line["block"] and line["alike_days"],
@@ -447,6 +450,7 @@ def simulate(*, quick: bool, workers: int) -> dict[str, Any]:
 
 
 def main() -> int:
+    """Simulate, keep, draw, and say which goals were missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--quick", action="store_true", help="a short form that keeps nothing")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)

@@ -103,26 +103,6 @@ def _drift_verdict(columns: Sequence[ColumnDrift]) -> Verdict:
     return Verdict.PASS if columns and all(map(_is_known, columns)) else Verdict.INCONCLUSIVE
 
 
-def drifted_share(columns: Sequence[ColumnDrift]) -> float | None:
-    """Drifted columns over those that could be measured, 0 to 1; ``None`` where none could."""
-    measured = [column for column in columns if column.distance is not None]
-    return sum(column.drifted for column in measured) / len(measured) if measured else None
-
-
-def judge_drift(columns: Sequence[ColumnDrift], share: float) -> Verdict:
-    """``fail`` is drift: at least ``share`` of all columns have drifted.
-
-    A column that could not be measured may have drifted or not: where that would turn the verdict, it is inconclusive.
-    """
-    if not columns:
-        return Verdict.INCONCLUSIVE
-    drifted = sum(column.drifted for column in columns)
-    unknown = sum(column.distance is None for column in columns)
-    if drifted >= share * len(columns):
-        return Verdict.FAIL
-    return Verdict.INCONCLUSIVE if drifted + unknown >= share * len(columns) else Verdict.PASS
-
-
 # --- What is compared with what --------------------------------------------------------------------------------------
 
 

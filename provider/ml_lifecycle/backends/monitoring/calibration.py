@@ -308,7 +308,7 @@ def _least_expected(before: Values, after: Values) -> Values:
 
     both = before + after
     part = np.minimum(before.sum(axis=-1), after.sum(axis=-1)) / np.maximum(both.sum(axis=-1), 1.0)
-    least: Values = np.where(both > 0, both, np.inf).min(axis=-1) * part
+    least: Values = np.where(both > 0, both * part[..., None], np.inf).min(axis=-1)
     return least
 
 

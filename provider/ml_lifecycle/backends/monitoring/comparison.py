@@ -157,8 +157,11 @@ def _unseen(pair: Pair) -> float | None:
 def _said(pair: Pair, unknown: str) -> Sequence[str]:
     """What is special, in words."""
     said = [unknown] if unknown else []
+    note = pair.before.frame.note
     if pair.kind in ("identifier", "time"):
-        said.append(f"{pair.kind}: only missing values are compared")
+        said.append(note or f"{pair.kind}: only missing values are compared")
+    elif note:
+        said.append(note)
     if not pair.before.present and not pair.after.present:
         said.append("no value on either side")
     elif not pair.before.present or not pair.after.present:

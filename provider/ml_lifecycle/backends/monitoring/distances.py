@@ -96,10 +96,10 @@ def shares(counts: Counts) -> Values:
 def wasserstein(reference: ColumnProfile, current: ColumnProfile) -> float | None:
     """Wasserstein-1 distance of the finite values, in standard deviations of the reference.
 
-    The area between the two cumulated shares, straight within each bin; the outermost bins end at the smallest and the
-    greatest value. It is never below the difference of the means, which the profiles know exactly. ``None`` where a
-    side has no finite value, where the reference is constant and the current data is not the same constant, and where
-    the values are too large for their standard deviation to be a number.
+    The area between the two cumulated shares, straight within each bin; the outermost bins, infinite values with them,
+    end at the smallest and the greatest finite value. It is never below the difference of the means, which the profiles
+    know exactly. ``None`` where a side has no finite value, where the reference is constant and the current data is not
+    the same constant, and where the values are too large for their standard deviation to be a number.
     """
     import numpy as np
 
@@ -126,9 +126,11 @@ def _edges(column: ColumnProfile, low: float, high: float) -> Values:
     import numpy as np
 
     frame = column.frame
-    edges = np.array([frame.edge(place) for place in range(frame.bins + 1)], dtype=np.float64)
+    t = np.arange(frame.first, frame.first + frame.bins + 1) / frame.steps
+    with np.errstate(over="ignore"):
+        edges = frame.center + frame.scale * (np.sinh(t) if frame.curved else t)
     edges[0], edges[-1] = low, high
-    return np.maximum.accumulate(np.clip(edges, low, high))
+    return np.clip(edges, low, high)
 
 
 def _area(heights: Values, widths: Values) -> float:
