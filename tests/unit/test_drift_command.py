@@ -175,6 +175,13 @@ def test_csv_and_folders_are_read_as_parquet_is(here: Path) -> None:
         assert folder[name].distance == pytest.approx(whole[name].distance)
 
 
+def test_an_address_is_read_as_a_file_is(here: Path) -> None:
+    found = compare_files(f"file://{here}/january.parquet", f"file://{here}/march.parquet")
+
+    assert found.columns == compare_files("january.parquet", "march.parquet").columns
+    assert found.report.reference.uri == f"file://{here}/january.parquet"
+
+
 def test_columns_can_be_made_of_those_that_are_there(here: Path) -> None:
     for seed, name in ((1, "before"), (2, "same"), (3, "after")):
         texts = pd.DataFrame({"text": [f"{place} {'word ' * (place % 7 + (seed == 3))}" for place in range(500)]})

@@ -365,6 +365,18 @@ def test_an_earlier_day_that_cannot_be_read_is_left_out_with_the_reason(trial: T
     assert report.verdict is Verdict.PASS
 
 
+def test_an_earlier_day_that_no_features_can_be_built_of_blinds_no_later_look(trial: Trial) -> None:
+    trial.land("2013-06-04", distance="far")
+    trial.land(DAY)
+
+    with pytest.raises(ColumnError, match="no numbers"):
+        trial.look("2013-06-04")
+    report = trial.look(windows=(1, 2))
+
+    assert report.verdict is Verdict.PASS
+    assert any(text.startswith("left out: 2013-06-04") for text in report.warnings)
+
+
 @pytest.mark.parametrize(
     ("reference", "there"),
     [

@@ -24,7 +24,14 @@ from ml_lifecycle.core.contracts import (
     Source,
     digest_of,
 )
-from ml_lifecycle.core.errors import ChampionError, DataError, DigestMismatchError, LifecycleError, RequestError
+from ml_lifecycle.core.errors import (
+    ChampionError,
+    DataError,
+    DigestMismatchError,
+    LifecycleError,
+    RequestError,
+    TrainingError,
+)
 from ml_lifecycle.core.monitoring import DriftJudgement, alpha_of, judge
 from ml_lifecycle.stages.champion import ChampionInfo, champion_info
 from ml_lifecycle.stages.drift_columns import (
@@ -159,18 +166,42 @@ class _Drift:
 
     def _compared(self) -> _Compared:
         names = chosen_columns(list(self._champion.info.inputs), self._job.policy)
+        # The partition itself has to be usable; those before it may be left out.
+        self._profiles.of(self._look.current)
         found = _Compared(warnings=self._look.warnings)
         for window in self._look.windows:
-            reference, current = (chosen(side, names) for side in self._sides(window))
+            sides, left_out = self._sides(window)
+            found = replace(found, warnings=(*found.warnings, *left_out))
+            if sides is None:
+                continue
+            reference, current = (chosen(side, names) for side in sides)
             columns = compare(reference, current, min_effect=self._job.policy.min_effect, window=window.size)
             found = replace(found, columns=(*found.columns, *columns))
             if found.reference is None:
                 found = replace(found, reference=reference, current=current)
-        return self._with_predictions(found)
+        return self._with_predictions(replace(found, warnings=tuple(dict.fromkeys(found.warnings))))
 
-    def _sides(self, window: Window) -> tuple[Profile, Profile]:
-        reference = [self._profiles.of(dataset) for dataset in window.reference] or [self._profiles.training]
-        return merge(reference), merge([self._profiles.of(dataset) for dataset in window.current])
+    def _sides(self, window: Window) -> tuple[tuple[Profile, Profile] | None, list[str]]:
+        """What the window is compared with, and the window itself, or ``None``; and what is left out."""
+        left_out: list[str] = []
+        current = self._usable(window.current, left_out)
+        if len(current) < len(window.current):
+            return None, [*left_out, f"a window of {window.size} partitions is left out"]
+        reference = self._usable(window.reference, left_out) if window.reference else [self._profiles.training]
+        return (merge(reference), merge(current)) if reference else None, left_out
+
+    def _usable(self, datasets: Sequence[DatasetRef], left_out: list[str]) -> list[Profile]:
+        """Those of which the features can be built: one bad day must not blind every look for a month."""
+        found = [self._profile_of(dataset) for dataset in datasets]
+        left_out += [f"left out: {why}" for why in found if isinstance(why, str)]
+        return [profile for profile in found if not isinstance(profile, str)]
+
+    def _profile_of(self, dataset: DatasetRef) -> Profile | str:
+        """The profile, or why there is none."""
+        try:
+            return self._profiles.of(dataset)
+        except (DataError, TrainingError) as error:
+            return f"{', '.join(dataset.partitions)} ({error.what})"
 
     def _with_predictions(self, found: _Compared) -> _Compared:
         from ml_lifecycle.stages.drift_predictions import PredictionProfiles, compare_predictions
