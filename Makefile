@@ -10,10 +10,10 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 export AIRFLOW_PORT MLFLOW_PORT DEMO_HOME
 
-.PHONY: help setup demo up down test test-services lint format bench bench-parse bench-ledger bench-gates soak reference lock build clean
+.PHONY: help setup demo up down test test-services lint format bench bench-parse bench-ledger bench-gates bench-drift-alarms soak reference lock build clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
 	@echo "Variables: PYTHON=python3  AIRFLOW_PORT=8080  MLFLOW_PORT=5000  DEMO_HOME=.demo"
 
@@ -69,6 +69,9 @@ bench-ledger: $(READY) ## Measure what the ledger costs a task
 
 bench-gates: $(READY) ## Measure how often the gate is right, and what a million rows cost
 	@$(BIN)/python scripts/bench_gates.py $(GATES_ARGS)
+
+bench-drift-alarms: $(READY) ## Simulate how often drift is cried falsely, and how soon it is found
+	@$(BIN)/python scripts/simulate_drift.py $(DRIFT_ALARMS_ARGS)
 
 reference: $(READY) ## Generate docs/reference from the code
 	@$(BIN)/ml-lifecycle schema --markdown > docs/reference/pipeline.md

@@ -131,7 +131,7 @@ def _correlation(apart: Values, excess: Values, matrix: Values) -> Values:
     count = apart.shape[-2]
     product = np.einsum("...bk,...bk->...", apart[..., 1:, :], apart[..., :-1, :]) / (count - 1)
     found = np.divide(product, excess, out=np.zeros_like(product), where=excess > 0)
-    found = np.clip((count * found + 1) / (count - 4), 0.0, MOST_CORRELATED)
+    found = np.clip((count * found + 1) / max(count - 4, 1), 0.0, MOST_CORRELATED)
     size = np.maximum((matrix**2).sum(axis=(-2, -1)) * (1 - found**2) / (count - 1), 0.0)
     error = np.divide(np.sqrt(size), excess, out=np.zeros_like(product), where=excess > 0)
     upper: Values = np.minimum(found + _CORRELATION_ERRORS * error, MOST_CORRELATED)
