@@ -706,7 +706,7 @@ class DriftPolicy(Contract):
     """How many partitions, the newest last, are looked at as one: longer windows find smaller shifts, later."""
     reference: Literal["training", "previous", "same_weekday", "same_month"] = "training"
     """``training``: the champion's training data; ``previous``: the partitions before the window; ``same_weekday``:
-    the same weekdays of the weeks before; ``same_month``: the same partitions of the year before."""
+    the same weekdays of the weeks before; ``same_month``: the same calendar months of the year before."""
     reference_size: int = Field(default=28, ge=1, le=1000)
     """How many partitions ``previous`` and ``same_weekday`` go back for."""
     columns: tuple[str, ...] = ()
