@@ -109,16 +109,50 @@ def test_where_what_follows_from_the_inputs_changes_the_estimate_is_wrong_and_sa
     assert "A change of what follows from the same inputs is not seen." in found.condition
 
 
-def test_scores_that_are_no_probabilities_on_the_holdout_make_a_hint_only() -> None:
-    scores, truth = world(20_000, seed=2)
-    overconfident = np.where(scores > 0.5, 1 - (1 - scores) / 8, scores / 8)
+def overconfident(scores: Any) -> Any:
+    """The same order, too sure by far."""
+    return np.where(scores > 0.5, 1 - (1 - scores) / 8, scores / 8)
 
-    found = estimate("accuracy", overconfident, classes=TWO, holdout=rows(truth, overconfident))
+
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "brier"])
+def test_of_scores_that_are_no_probabilities_chances_are_read_off_the_holdout(metric: str) -> None:
+    known, known_truth = world(20_000, seed=2)
+    scores, truth = world(20_000, seed=5, centre=0.5)
+
+    found = estimate(metric, overconfident(scores), classes=TWO, holdout=rows(known_truth, overconfident(known)))
+    blind = estimate(metric, overconfident(scores), classes=TWO)
+
+    measured = measure(metric, rows(truth, overconfident(scores)))
+    assert found.valid
+    assert found.value == pytest.approx(measured, abs=0.02)
+    assert blind.value != pytest.approx(measured, abs=0.03)
+    assert "so chances were read off it; on the other half of it these are off by 0.0" in found.condition
+    assert found.calibration_error is not None
+    assert found.calibration_error < TOLERANCE
+
+
+def test_chances_that_were_read_off_too_few_days_make_a_hint_only() -> None:
+    scores, truth = world(2_000, seed=2)
+    days = np.repeat(np.arange(4), 500)
+    holdout = rows(np.where(days % 2 == 0, 1.0, truth), overconfident(scores), cluster=days)
+
+    found = estimate("accuracy", overconfident(scores), classes=TWO, holdout=holdout)
 
     assert not found.valid
     assert found.calibration_error is not None
     assert found.calibration_error > TOLERANCE
     assert "take it as a hint only" in found.condition
+
+
+def test_chances_of_several_classes_are_the_scores() -> None:
+    scores, truth = world(5_000, seed=2)
+    three = np.column_stack([(1 - scores) / 2, (1 - scores) / 2, scores])
+    held = rows(np.where(truth == 1, 2.0, 0.0), three, classes=("a", "b", "c"))
+
+    found = estimate("accuracy", three, classes=("a", "b", "c"), holdout=held)
+
+    assert found.value == pytest.approx(three.max(axis=1).mean())
+    assert "of the holdout the scores are off by" in found.condition
 
 
 def test_a_holdout_of_a_few_rows_shows_nothing() -> None:

@@ -4,8 +4,8 @@ Confidence-based: each row counts once as each class, weighted by the class's pr
 measured on these rows. NannyML published the method (https://nannyml.readthedocs.io, Confidence-based Performance
 Estimation); Guillory et al., Predicting with Confidence on Unseen Distributions (ICCV 2021), measure how far such
 estimates carry, and Garg et al., Leveraging Unlabeled Data to Predict Out-of-Distribution Performance (ICLR 2022,
-section 3), prove that none can do without an assumption about what changed. The one made here is that scores are
-probabilities: a score of 0.3 comes true in 30% of the rows.
+section 3), prove that none can do without an assumption about what changed. The one made here is that a score comes
+true as often as it states or, where it is known that scores do not, as often as it did on the holdout.
 """
 
 from __future__ import annotations
@@ -37,15 +37,19 @@ _MOST: Final = 20_000_000
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 _BY_CONSTRUCTION: Final = ("calibration_error", "bias")
 """Metrics of what the estimate takes for granted."""
+_READ_BINS: Final = 20
+_FOLDS: Final = 2
+_NOT_SEEN: Final = "A change of what follows from the same inputs is not seen."
 _ASSUMES: Final = (
     "It holds if the scores are probabilities on these rows too: of rows with a score of 0.3, 30% come true. "
-    "A change of what follows from the same inputs is not seen."
+    + _NOT_SEEN
 )
+_ASSUMES_READ: Final = f"It holds if each score comes true as often on these rows as on the holdout. {_NOT_SEEN}"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far a model's scores are from what came true, on rows that it was not trained on."""
+    """How far what is taken as chances is from what came true, on rows that the model was not trained on."""
 
     error: float | None
     """Mean distance over bins of equal weight, 0 to 1."""
@@ -58,10 +62,12 @@ class Calibration:
     """The metric, as it would have been estimated on these rows."""
     measured: float | None = None
     """The metric on these rows."""
+    of_scores: float | None = None
+    """How far the scores themselves are, where chances were read off the holdout in their place."""
 
     @property
     def holds(self) -> bool:
-        """Whether the scores are shown to be off by :data:`TOLERANCE` at most."""
+        """Whether the chances are shown to be off by :data:`TOLERANCE` at most."""
         return self.at_most is not None and self.at_most <= TOLERANCE
 
     def in_words(self, metric: str) -> str:
@@ -69,16 +75,23 @@ class Calibration:
         if self.error is None or self.at_most is None:
             return "The scores could not be held against what came true on the holdout, so take it as a hint only."
         tested = f" (chi-square test of {BINS} bins: p = {self.p_value:.2g})" if self.p_value is not None else ""
-        text = (
-            f"On {self.rows:,} rows of the holdout the scores are off by {self.error:.3f} on average, "
-            f"{self.at_most:.3f} at most with 95% confidence{tested}"
-        )
+        off = f"off by {self.error:.3f} on average, {self.at_most:.3f} at most with 95% confidence{tested}"
+        text = f"On {self.rows:,} rows of the holdout the scores are {off}"
+        if self.of_scores is not None:
+            text = (
+                f"On {self.rows:,} rows of the holdout the scores are off by {self.of_scores:.3f} on average, so "
+                f"chances were read off it; on the other half of it these are {off}"
+            )
         if self.estimated is not None and self.measured is not None:
             text += (
                 f"; {metric} would have been estimated at {self.estimated:.4g}, and {self.measured:.4g} was measured"
             )
         shown = "" if self.holds else f" That is not shown to be within {TOLERANCE:g}, so take it as a hint only."
         return f"{text}.{shown}"
+
+    def sentences(self, metric: str) -> str:
+        """What the estimate assumes, what it cannot see, and what was found of it."""
+        return f"{_ASSUMES if self.of_scores is None else _ASSUMES_READ} {self.in_words(metric)}"
 
 
 def estimate(
@@ -107,12 +120,14 @@ def estimate(
     if reason := _no_probabilities(scores):
         return PerformanceEstimate(metric=metric, value=None, rows=len(scores), condition=f"Not estimated: {reason}.")
     rows = _rows(scores, classes, cluster, weight).part(_drawn_rows(scores, spec.seed))
-    value, detail = _expected(metric, rows, spec)
+    found, chances = None, rows.scores[CANDIDATE]
+    if holdout is not None:
+        found, chances = _looked_up(metric, holdout, chances, spec)
+    value, detail = _expected(metric, rows, spec, chances)
     if value is None:
         return PerformanceEstimate(metric=metric, value=None, rows=len(rows), condition=f"Not estimated: {detail}.")
-    low, high = _interval(metric, rows, spec)
-    found = calibration(metric, holdout, spec) if holdout is not None else None
-    known = "Nothing is known of the scores on a holdout, so take it as a hint only."
+    low, high = _interval(metric, rows, spec, chances)
+    unknown = f"{_ASSUMES} Nothing is known of the scores on a holdout, so take it as a hint only."
     return PerformanceEstimate(
         metric=metric,
         value=value,
@@ -120,26 +135,72 @@ def estimate(
         high=None if high is None else max(high, value),
         rows=len(rows),
         valid=found is not None and found.holds,
-        condition=f"{_ASSUMES} {known if found is None else found.in_words(metric)}",
+        condition=unknown if found is None else found.sentences(metric),
         calibration_error=None if found is None else found.error,
     )
 
 
-def calibration(metric: str, holdout: ScoredRows, spec: MeasurementSpec = PLAIN) -> Calibration:
-    """How far the candidate's scores are from what came true; ``None`` in what cannot be measured."""
-    part = Part(holdout, spec)
-    found = intervals.estimate("calibration_error", part, CANDIDATE)
+def calibration(
+    metric: str, holdout: ScoredRows, spec: MeasurementSpec = PLAIN, *, chances: Numbers | None = None
+) -> Calibration:
+    """How far chances are from what came true; ``None`` in what cannot be measured.
+
+    :param chances: What is held against the truth; ``None``: the candidate's scores.
+    """
+    stated = holdout if chances is None else replace(holdout, scores={CANDIDATE: chances})
+    found = intervals.estimate("calibration_error", Part(stated, spec), CANDIDATE)
     if found.value is None:
         return Calibration(None, None, None, len(holdout))
-    expected, _ = _expected(metric, holdout, spec)
+    expected, _ = _expected(metric, holdout, spec, stated.scores[CANDIDATE])
     return Calibration(
         error=found.value,
         at_most=None if found.bounds is None else found.bounds.upper(_CONFIDENCE),
-        p_value=_p_value(holdout) if holdout.weight is None and holdout.cluster is None else None,
+        p_value=_p_value(stated) if holdout.weight is None and holdout.cluster is None else None,
         rows=len(holdout),
         estimated=expected,
-        measured=part.value(metric, CANDIDATE),
+        measured=Part(holdout, spec).value(metric, CANDIDATE),
     )
+
+
+def _looked_up(metric: str, holdout: ScoredRows, scores: Numbers, spec: MeasurementSpec) -> tuple[Calibration, Numbers]:
+    """What the holdout says of the scores, and the chances that they stand for.
+
+    Where scores are not shown to be probabilities, chances are read off the holdout, if these are closer to what came
+    true on the half of it that they were not read off. NannyML calibrates scores in the same way.
+    """
+    found = calibration(metric, holdout, spec)
+    if found.holds or found.at_most is None or scores.ndim > 1:
+        return found, scores
+    read = calibration(metric, holdout, spec, chances=_read_across(holdout))
+    if read.at_most is None or read.at_most >= found.at_most:
+        return found, scores
+    return replace(read, of_scores=found.error), _read_off(holdout, scores)
+
+
+def _read_off(known: ScoredRows, scores: Numbers) -> Numbers:
+    """How often each score came true, in bins of equal weight, with straight lines between their means.
+
+    Histogram binning: Zadrozny and Elkan, Obtaining calibrated probability estimates (ICML 2001), section 4.
+    """
+    import numpy as np
+
+    stated, true, _ = calibration_curve(known, bins=_READ_BINS)
+    chances: Numbers = np.clip(np.interp(scores, stated, true), 0.0, 1.0)
+    return chances
+
+
+def _read_across(holdout: ScoredRows) -> Numbers:
+    """The chances of each row, read off the half of the holdout that it is not in; clusters stay together."""
+    import numpy as np
+
+    scores = holdout.scores[CANDIDATE]
+    units = np.arange(len(scores)) if holdout.cluster is None else np.unique(holdout.cluster, return_inverse=True)[1]
+    chances: Numbers = scores.copy()
+    for fold in range(_FOLDS):
+        inside = units % _FOLDS == fold
+        if inside.any() and not inside.all():
+            chances[inside] = _read_off(holdout.part(~inside), scores[inside])
+    return chances
 
 
 def _not_estimated(metric: str, classes: tuple[str, ...]) -> str:
@@ -194,19 +255,18 @@ def _rows(scores: Numbers, classes: tuple[str, ...], cluster: Codes | None, weig
     )
 
 
-def _expected(metric: str, rows: ScoredRows, spec: MeasurementSpec) -> tuple[float | None, str]:
-    """The metric on every row once as each class, whatever its truth; or why there is none."""
+def _expected(metric: str, rows: ScoredRows, spec: MeasurementSpec, chances: Numbers) -> tuple[float | None, str]:
+    """The metric on every row once as each class by its chance, whatever its truth; or why there is none."""
     import numpy as np
 
-    scores = rows.scores[CANDIDATE]
-    if reason := _no_probabilities(scores):
+    if reason := _no_probabilities(chances):
         return None, reason
-    shares = np.column_stack([1 - scores, scores]) if scores.ndim == 1 else scores
+    shares = np.column_stack([1 - chances, chances]) if chances.ndim == 1 else chances
     weights = (shares if rows.weight is None else shares * rows.weight[:, None]).T.ravel()
     # What counts for nothing must not make a loss of infinity times nothing.
     kept = weights != 0
-    place = np.tile(np.arange(len(scores)), shares.shape[1])[kept]
-    truth = np.repeat(np.arange(float(shares.shape[1])), len(scores))[kept]
+    place = np.tile(np.arange(len(shares)), shares.shape[1])[kept]
+    truth = np.repeat(np.arange(float(shares.shape[1])), len(shares))[kept]
     part = Part(replace(rows.part(place), truth=truth, weight=weights[kept], cluster=None), spec)
     value = part.value(metric, CANDIDATE)
     return value, "" if value is not None else part.unusable(CANDIDATE, metric) or _undefined(metric)
@@ -216,22 +276,22 @@ def _undefined(metric: str) -> str:
     return f"{metric} is undefined where the scores are certain of one class"
 
 
-def _interval(metric: str, rows: ScoredRows, spec: MeasurementSpec) -> tuple[float | None, float | None]:
-    """The two-sided 95% interval that the metric has where the labels turn out as the scores say.
+def _interval(
+    metric: str, rows: ScoredRows, spec: MeasurementSpec, chances: Numbers
+) -> tuple[float | None, float | None]:
+    """The two-sided 95% interval that the metric has where the labels turn out by their chances.
 
-    Labels are dealt to the rows by an additive recurrence along the sorted scores, so that of every stretch of them as
-    many come true as they state, and the interval is that of these labels.
+    Labels are dealt to the rows by an additive recurrence along the sorted chances, so that of every stretch of them as
+    many come true as they say, and the interval is that of these labels.
     """
     import numpy as np
 
-    scores = rows.scores[CANDIDATE]
-    order = np.lexsort((scores,)) if scores.ndim == 1 else np.lexsort((scores.max(axis=1), scores.argmax(axis=1)))
-    even = np.empty(len(scores))
-    even[order] = ((np.arange(len(scores)) + 0.5) * _GOLDEN) % 1
-    if scores.ndim == 1:
-        truth = (even < scores).astype("float64")
-    else:
-        truth = (even[:, None] >= np.cumsum(scores, axis=1)[:, :-1]).sum(axis=1).astype("float64")
+    several = chances.ndim > 1
+    order = np.lexsort((chances.max(axis=1), chances.argmax(axis=1)) if several else (chances,))
+    even = np.empty(len(chances))
+    even[order] = ((np.arange(len(chances)) + 0.5) * _GOLDEN) % 1
+    reached = np.cumsum(chances, axis=1)[:, :-1] if several else 1 - chances[:, None]
+    truth = (even[:, None] >= reached).sum(axis=1).astype("float64")
     dealt = Part(replace(rows, truth=truth), spec)
     found = intervals.as_metric(intervals.estimate(metric, dealt, CANDIDATE))
     return found.low, found.high
