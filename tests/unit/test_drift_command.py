@@ -216,6 +216,18 @@ def test_stored_counts_say_what_the_table_would_say(here: Path) -> None:
     assert later.report.verdict is Verdict.FAIL
 
 
+def test_of_stored_counts_only_what_is_asked_for_is_compared(here: Path) -> None:
+    before, after = counts("before", "january.parquet"), counts("after", "march.parquet")
+    policy = DriftPolicy(columns=("x", "kind"))
+
+    stored = compare_files(before, "march.parquet", policy=policy, files=Files(key="id"))
+    current = compare_files("january.parquet", after, policy=policy)
+
+    assert [column.column for column in stored.columns] == ["x", "kind"]
+    assert [column.column for column in current.columns] == ["x", "kind"]
+    assert "id" not in by_name(compare_files(before, "march.parquet", files=Files(key="id")))
+
+
 def test_both_sides_may_be_stored_if_they_were_counted_alike(here: Path) -> None:
     before = counts("before", "january.parquet")
     after = counts("after", "march.parquet", "--frame", before)

@@ -166,10 +166,13 @@ class _Reading:
     def sides(self, reference: str | Path, current: str | Path) -> _Sides:
         """Both tables, of which a stored one is not counted again."""
         before, after = _stored(reference), _stored(current)
-        if before is None:
-            before = self.reference(reference, after)
+        if before is not None or after is not None:
+            # What was stored may hold more than is asked for.
+            before = before or self.reference(reference, after)
+            names = [name for name in before.columns if name != self._files.key]
+            before = chosen(before, chosen_columns(names, self._policy))
         else:
-            before = chosen(before, chosen_columns(list(before.columns), self._policy))
+            before = self.reference(reference)
         numbers = [name for name, one in before.columns.items() if _numbers_rows(one)]
         if numbers and not self._policy.columns:
             before = chosen(before, [name for name in before.columns if name not in numbers])
