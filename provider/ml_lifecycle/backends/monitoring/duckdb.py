@@ -452,14 +452,14 @@ def _is_there(frame: ColumnFrame, kind: str) -> str:
 
 
 def _place(frame: ColumnFrame) -> str:
-    """The bin of ``z``, counted from 0."""
-    t = "z"
-    if frame.curved:
-        # The inverse hyperbolic sine in half its time, but for squares that overflow, and up to the last digit of 1.
-        narrow = max(abs(frame.first), abs(frame.last)) < _WIDE * frame.steps
-        t = "sign(z) * ln(abs(z) + sqrt(z * z + 1.0::DOUBLE))" if narrow else "asinh(z)"
-    within = f"least(greatest({frame.steps!r}::DOUBLE * {t}, {frame.first}.0::DOUBLE), {frame.last}.0::DOUBLE)"
-    return f"CAST(floor({within}) - {frame.first}.0::DOUBLE AS USMALLINT)"
+    """The whole number that says which bin ``z`` falls into; one of ``first`` and ``last`` may be beyond them."""
+    if not frame.curved:
+        return f"floor(least(greatest({frame.steps!r}::DOUBLE * z, {frame.first}.0::DOUBLE), {frame.last}.0::DOUBLE))"
+    # The inverse hyperbolic sine in half its time, but for squares that overflow, and up to the last digit of 1.
+    narrow = max(abs(frame.first), abs(frame.last)) < _WIDE * frame.steps
+    t = "sign(z) * ln(abs(z) + sqrt(z * z + 1.0::DOUBLE))" if narrow else "asinh(z)"
+    # The curve leaves few places beyond the ends, so that they are cheaper put together later.
+    return f"floor({frame.steps!r}::DOUBLE * {t})"
 
 
 # --- A frame ---------------------------------------------------------------------------------------------------------
@@ -562,8 +562,8 @@ class _Counter:
             return self._number(frame, kind)
         if frame.kind == "category":
             return self._category(frame, kind)
-        relation = f"(SELECT CASE WHEN {_is_there(frame, kind)} THEN 0 ELSE -1 END AS bin{self._key()}"
-        return column_profile(frame, self.blocks, self._grouped(frame, f"{relation} FROM {self.source.relation})"))
+        there = f"(SELECT 0 AS bin{self._key()} FROM {self.source.relation} WHERE {_is_there(frame, kind)})"  # noqa: S608
+        return column_profile(frame, self.blocks, self._grouped(frame, there))
 
     def _number(self, frame: ColumnFrame, kind: str) -> ColumnProfile:
         x, b = _as_number(frame.name, kind), ", b" if self.grouping.key is not None else ""
@@ -609,14 +609,15 @@ class _Counter:
         """Rows per bin and, where there are blocks, per block and cell."""
         if self.grouping.key is None:
             query = f"SELECT bin, count(*) AS n{sums} FROM {relation} GROUP BY bin"  # noqa: S608  # quoted
-            return Grouped.of(self._arrays(query))
-        branches = " ".join(f"WHEN bin <= {end} THEN {cell}" for cell, end in enumerate(frame.cells))
-        cell = f"CASE {branches} END"
+            return Grouped.of(self._arrays(query), frame)
+        ends = [end + frame.first for end in frame.cells[:-1]]
+        branches = " ".join(f"WHEN bin <= {end} THEN {cell}" for cell, end in enumerate(ends))
+        cell = f"CASE {branches} ELSE {len(ends)} END" if branches else "0"
         query = (
             f"SELECT bin, cell, b, count(*) AS n{sums} FROM (SELECT *, {cell} AS cell FROM {relation})"  # noqa: S608
             " GROUP BY GROUPING SETS ((bin), (b, cell))"
         )
-        return Grouped.of(self._arrays(query))
+        return Grouped.of(self._arrays(query), frame)
 
     def _arrays(self, query: str) -> dict[str, Any]:
         return dict(self.connection.execute(query).fetchnumpy())

@@ -313,23 +313,26 @@ class Grouped:
     block_rows: Sequence[int] = ()
 
     @classmethod
-    def of(cls, columns: Mapping[str, Any]) -> Grouped:
-        """Take the answer of grouping by bin; with a column ``b``, also by block and cell, where there is no bin."""
+    def of(cls, columns: Mapping[str, Any], frame: ColumnFrame) -> Grouped:
+        """Take the answer of grouping by ``floor(steps * t)``, or by a category's bin.
+
+        With a column ``b``, it also is one of grouping by block and cell, where there is no bin.
+        """
         import numpy as np
 
         rows = np.asarray(columns["n"], dtype=np.int64)
         found = np.ma.asarray(columns["bin"])
         ours = ~np.ma.getmaskarray(found)
-        bins = np.ma.getdata(found)[ours].astype(np.int64)
+        bins = np.clip(np.ma.getdata(found)[ours], frame.first, frame.first + frame.bins - 1) - frame.first
         sums = {
             name: np.ma.filled(np.ma.asarray(columns[name]).astype(float), np.nan)[ours]
             for name in ("s", "q", "low", "high", "large")
             if name in columns
         }
         if "b" not in columns:
-            return cls(bins, rows[ours], sums)
+            return cls(bins.astype(np.int64), rows[ours], sums)
         return cls(
-            bins,
+            bins.astype(np.int64),
             rows[ours],
             sums,
             np.ma.getdata(columns["b"])[~ours].tolist(),
@@ -369,7 +372,7 @@ def column_profile(
     import numpy as np
 
     counts = np.zeros(frame.bins, dtype=np.int64)
-    counts[grouped.bins] = grouped.rows
+    np.add.at(counts, grouped.bins, grouped.rows)
     cells = np.zeros((len(blocks.names), len(frame.cells) + 1), dtype=np.int64)
     if blocks.places is None:
         np.add.at(cells[0], cell_of_bin(frame), counts)

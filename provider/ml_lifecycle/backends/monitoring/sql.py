@@ -434,7 +434,7 @@ class _Opened:
         z, x = shifted.c.z, shifted.c.x
         t = sa.func.asinh(z) if frame.curved else z
         place = self.dialect.clamped(t * sa.literal(frame.steps, sa.Double), frame.first, frame.last)
-        bin_of = sa.cast(self.dialect.floor(place), sa.Integer) - frame.first
+        bin_of = sa.cast(self.dialect.floor(place), sa.Integer)
         bins = sa.case((sa.not_(self.dialect.is_nan(x)), bin_of))
         small = sa.and_(sa.func.abs(z) < _SQUARES, sa.func.abs(x) < _HALF)
         sums = [
@@ -454,11 +454,11 @@ class _Opened:
         group = sa.select(bins.label("bin"), sa.func.count().label("n"), *sums).where(bins.is_not(None))
         rows = self.connection.execute(group.group_by(sa.text("1"))).all()
         columns = {name: [row._mapping[name] for row in rows] for name in ("bin", "n", *(one.name for one in sums))}  # noqa: SLF001
-        found = Grouped.of({name: np.array(values, dtype=float) for name, values in columns.items()})
+        found = Grouped.of({name: np.array(values, dtype=float) for name, values in columns.items()}, frame)
         if key is None:
             return found
         placed = sa.select(bins.label("bin"), key.label("b")).where(bins.is_not(None)).subquery()
-        cell = sa.case(*((placed.c.bin <= end, cell) for cell, end in enumerate(frame.cells)))
+        cell = sa.case(*((placed.c.bin <= end + frame.first, cell) for cell, end in enumerate(frame.cells)))
         query = sa.select(placed.c.b, cell.label("cell"), sa.func.count()).group_by(sa.text("1"), sa.text("2"))
         answer = self.connection.execute(query).all()
         return found.with_blocks([(one, int(place), int(number)) for one, place, number in answer])
