@@ -174,6 +174,14 @@ def test_requests_and_rollbacks_lie_where_they_happened() -> None:
     assert found == [("release", -0.5), ("retrain", 1.0), ("release", 1.5), ("rollback", 2.5)]
 
 
+def test_a_partition_that_is_looked_at_late_moves_no_release() -> None:
+    looks = (look(0, at=moment(9)), look(1), look(2))
+
+    (event,) = events_of(looks, [move(2, moment(1) + timedelta(hours=1))])
+
+    assert event.place == 1.5
+
+
 @pytest.mark.parametrize(
     ("looks", "verdict"),
     [

@@ -190,8 +190,8 @@ def events_of(looks: Sequence[Look], moves: Sequence[Move]) -> tuple[Event, ...]
     names = {"release": "released", "rollback": "rolled back to"}
     found = [
         Event(
-            # After the looks that were made before it, wherever a backfill lies in time.
-            place=sum(look.at <= move.moved_at for look in looks) - 0.5,
+            # After the newest partition that was looked at before it, wherever a backfill lies in time.
+            place=max((place for place, look in enumerate(looks) if look.at <= move.moved_at), default=-1) + 0.5,
             kind=move.kind,
             label=f"v{move.version}",
             detail=f"version {move.version} {names[move.kind]} by {move.moved_by}"
