@@ -3,12 +3,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd  # noqa: TID253  # no DAG file imports a test
 import pytest
 
+from ml_lifecycle.backends.data.local import LocalStore
 from ml_lifecycle.backends.files import write_parquet
 from ml_lifecycle.core.contracts import (
     Columns,
@@ -20,7 +22,7 @@ from ml_lifecycle.core.contracts import (
     Source,
     Verdict,
 )
-from ml_lifecycle.core.errors import DigestMismatchError, UnknownMetricError
+from ml_lifecycle.core.errors import DigestMismatchError, PassingError, UnknownMetricError
 from ml_lifecycle.stages import runner
 from ml_lifecycle.stages.evaluation import EvaluationJob, evaluate
 from ml_lifecycle.stages.performance import PerformanceJob, measure_performance
@@ -411,6 +413,20 @@ def test_numbers_are_held_to_their_limits(tools: Tools, tmp_path: Path) -> None:
 
     assert report.metrics["mae"].value == pytest.approx(0.5)
     assert report.verdict is Verdict.PASS
+
+
+def test_labels_that_change_while_they_are_read_are_read_again_later(tools: Tools, tmp_path: Path) -> None:
+    class Changing(LocalStore):
+        def read_table(self, uri: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+            table = super().read_table(uri, columns)
+            outcomes(tmp_path, trip=list("abcd"), late=[False] * 4, more=[1] * 4)
+            return table
+
+    score(tools, SCORES)
+    outcomes(tmp_path, trip=list("abcd"), late=[True] * 4)
+
+    with pytest.raises(PassingError, match="the labels changed while they were read"):
+        measure_performance(performance_job(), dataclasses.replace(tools, data=Changing(tmp_path / "data")))
 
 
 def test_a_metric_that_does_not_fit_is_refused_before_labels_are_there(tools: Tools) -> None:

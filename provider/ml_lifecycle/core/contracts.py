@@ -802,7 +802,7 @@ class PerformanceEstimate(Contract):
     high: float | None = None
     rows: int = 0
     valid: bool = False
-    """Whether the condition that can be checked holds: the scores are calibrated on the holdout."""
+    """Whether the condition that can be checked holds: what is taken as chances is calibrated on the holdout."""
     condition: str = ""
     """What has to hold for the estimate to mean anything, in a sentence."""
     calibration_error: float | None = None
