@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 export AIRFLOW_PORT MLFLOW_PORT DEMO_HOME
 
-.PHONY: help setup demo up down test test-services lint format bench bench-parse bench-ledger bench-gates bench-drift-alarms soak reference lock build clean
+.PHONY: help setup demo up down test test-services lint format bench bench-parse bench-ledger bench-gates bench-drift-alarms bench-drift soak reference lock build clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -72,6 +72,9 @@ bench-gates: $(READY) ## Measure how often the gate is right, and what a million
 
 bench-drift-alarms: $(READY) ## Simulate how often drift is cried falsely, and how soon it is found
 	@$(BIN)/python scripts/simulate_drift.py $(DRIFT_ALARMS_ARGS)
+
+bench-drift: $(READY) ## Measure what looking for drift costs beside Evidently's preset
+	@$(BIN)/python scripts/bench_drift.py $(DRIFT_ARGS)
 
 reference: $(READY) ## Generate docs/reference from the code
 	@$(BIN)/ml-lifecycle schema --markdown > docs/reference/pipeline.md

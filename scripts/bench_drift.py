@@ -29,6 +29,13 @@ READ = """
 import sys
 import pyarrow.parquet as pq
 for path in sys.argv[1:]:
+    for name in pq.read_schema(path).names:
+        pq.read_table(path, columns=[name])
+"""
+READ_GROUPS = """
+import sys
+import pyarrow.parquet as pq
+for path in sys.argv[1:]:
     file = pq.ParquetFile(path)
     for group in range(file.num_row_groups):
         file.read_row_group(group)
@@ -144,6 +151,7 @@ def compare_large(folder: Path, rows: int, rounds: int) -> dict[str, Cost]:
     make(files, rows, 10)
     commands = {
         "reading both files": [sys.executable, "-c", READ, *map(str, files)],
+        "reading by row groups": [sys.executable, "-c", READ_GROUPS, *map(str, files)],
         "ours": drift(*files),
     }
     found: dict[str, list[Cost]] = {}

@@ -354,6 +354,19 @@ def test_every_kind_of_table_is_sampled_alike(tmp_path: Path, monkeypatch: pytes
     assert not frames[0].columns[1].complete
 
 
+def test_columns_may_have_the_names_that_the_engine_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "SAMPLE_ROWS", 10)
+    names = ["file_row_number", "filename", "given", "sampled", "bin", "b", "x", "v", "name", "place", "cell", "n", "z"]
+    table = pd.DataFrame({name: np.arange(90.0) + place for place, name in enumerate(names)})
+    table.to_parquet(tmp_path / "t.parquet", index=False)
+
+    for given_ in (table, tmp_path / "t.parquet"):
+        found = counted(given_, block="b")
+
+        assert [one.low for one in found.columns.values()] == list(range(len(names)))
+        assert len(found.blocks) == 90
+
+
 # --- Types -----------------------------------------------------------------------------------------------------------
 
 

@@ -90,7 +90,7 @@ class DuckDbProfiler(Profiler):
             table = _in_memory(self.sample(table))
         with self._connection() as connection, _reading(table):
             source = _open(connection, table)
-            types = _types(connection, source)
+            types = _types(connection, source.relation)
             names = known_columns((*columns, *categorical), types, source.where) if columns or categorical else ()
             chosen = names[: len(columns)] if columns else tuple(types)
             step = max(1, _rows(connection, source) // SAMPLE_ROWS)
@@ -102,7 +102,7 @@ class DuckDbProfiler(Profiler):
         if self.derive is not None:
             table = _in_memory(self.sample(table))
         with self._connection() as connection, _reading(table):
-            return tuple(_types(connection, _open(connection, table)))
+            return tuple(_types(connection, _open(connection, table).relation))
 
     def sample(self, table: Table) -> pd.DataFrame:
         """Every k-th row of a table, about 100,000 together, with the columns that are made of them."""
@@ -113,18 +113,18 @@ class DuckDbProfiler(Profiler):
         """One query per column; with blocks it groups by bin and by block and cell in the same pass."""
         if self.derive is None:
             return self._counted(table, frame, block, time)
-        parts = [
-            self._counted(_in_memory(self.derive(batch.to_pandas())), frame, block, time)
-            for batch in self._batches(table)
-        ]
-        if not parts:
-            raise NoRowsError("the table has no row", where=_called(table))
-        return merge(parts)
+        total: Profile | None = None
+        for batch in self._batches(table):
+            part = self._counted(_in_memory(self.derive(batch.to_pandas())), frame, block, time)
+            total = part if total is None else merge([total, part])
+        if total is None:
+            raise NoRowsError("the table has no row", where=_called(table), way_out="check which rows were selected")
+        return total
 
     def _counted(self, table: Table, frame: Frame, block: str | None, time: str | None) -> Profile:
         with self._connection() as connection, _reading(table):
             source = _open(connection, table)
-            types = _types(connection, source)
+            types = _types(connection, source.relation)
             grouping = _Grouping.of(block, time, types, source.where)
             known_columns([one.name for one in frame.columns], types, source.where)
             blocks = _blocks(connection, source, grouping)
@@ -199,6 +199,8 @@ def _parquet(connection: duckdb.DuckDBPyConnection, files: list[Path], table: Ta
     def sample(step: int) -> str:
         if step == 1:
             return relation
+        if "file_row_number" in {name.lower() for name in _types(connection, relation)}:
+            return _streamed(connection, relation)(step)
         numbered = f"read_parquet({_texts(files)}, {options}, file_row_number = true)"
         chosen = f"SELECT * EXCLUDE file_row_number FROM {numbered} WHERE file_row_number % {step} = 0"  # noqa: S608
         connection.execute(f"CREATE TEMP TABLE sampled AS {chosen}")
@@ -376,8 +378,8 @@ def _texts(files: Sequence[Path]) -> str:
     return f"[{', '.join(_text(str(file)) for file in files)}]"
 
 
-def _types(connection: duckdb.DuckDBPyConnection, source: _Source) -> dict[str, str]:
-    rows = connection.execute(f"DESCRIBE SELECT * FROM {source.relation}").fetchall()  # noqa: S608  # quoted
+def _types(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
+    rows = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()  # noqa: S608  # quoted
     return {str(row[0]): str(row[1]) for row in rows}
 
 

@@ -60,7 +60,7 @@ class SqlProfiler(Profiler):
 
     Other databases do where they have ``asinh`` and window functions.
 
-    :param database: A connection's transaction and settings are left as they are.
+    :param database: Whose tables are counted; nothing is written, and a connection's settings stay as they are.
     """
 
     def __init__(self, database: sa.Engine | sa.Connection) -> None:
