@@ -7,7 +7,7 @@ from scipy.stats import false_discovery_control  # noqa: TID253  # no DAG file i
 
 from ml_lifecycle.core.contracts import ColumnDrift, Rate, Verdict
 from ml_lifecycle.core.data import Every
-from ml_lifecycle.core.monitoring import adjusted, alpha_of, judge
+from ml_lifecycle.core.monitoring import adjusted, alpha_of, judge, weigh
 
 
 def column(
@@ -138,3 +138,27 @@ def test_a_prediction_and_a_feature_of_one_name_are_two_columns() -> None:
     found = judge([column(0.5), column(1e-9, role="prediction")], alpha=0.01)
 
     assert [(one.role, one.drifted) for one in found.columns] == [("feature", False), ("prediction", True)]
+
+
+@pytest.mark.parametrize(
+    ("weighted", "verdict"),
+    [(0.009, Verdict.PASS), (0.01, Verdict.FAIL), (0.5, Verdict.FAIL), (None, Verdict.FAIL)],
+)
+def test_drift_of_what_the_model_hardly_uses_is_none_where_the_policy_says_so(
+    weighted: float | None, verdict: Verdict
+) -> None:
+    found = judge([column(1e-9), column(0.5, name="y")], alpha=0.01)
+
+    assert weigh(found, weighted=weighted, least=0.01) is verdict
+
+
+def test_drifted_predictions_count_whatever_the_model_uses() -> None:
+    found = judge([column(1e-9), column(1e-9, role="prediction")], alpha=0.01)
+
+    assert weigh(found, weighted=0.0, least=0.01) is Verdict.FAIL
+
+
+def test_unimportant_drift_hides_nothing_that_could_not_be_told() -> None:
+    found = judge([column(1e-9), column(None, name="y")], alpha=0.01)
+
+    assert weigh(found, weighted=0.0, least=0.01) is Verdict.INCONCLUSIVE

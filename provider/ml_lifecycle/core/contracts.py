@@ -699,6 +699,9 @@ class DriftPolicy(Contract):
     """How many alarms without any drift are bearable, over all columns and looks together."""
     min_effect: float = Field(default=0.03, ge=0, lt=1)
     """Share of rows that has to lie elsewhere before a difference matters, however certain it is."""
+    min_weighted: float = Field(default=0.0, ge=0, lt=1)
+    """Least drift of all that the model takes, each drifted column's distance weighed by its importance; below it, the
+    data has not drifted. Drifted predictions always count."""
     block: str | None = None
     """Rows that share this are not independent of each other: a column, or ``hour``, ``day``, ``week`` or ``month`` of
     the time column; ``None``: every row stands for itself."""

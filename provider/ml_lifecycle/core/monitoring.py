@@ -69,6 +69,20 @@ def judge(columns: Sequence[ColumnDrift], *, alpha: float, windows: Sequence[int
     return DriftJudgement(verdict=_drift_verdict(found), columns=found)
 
 
+def weigh(judgement: DriftJudgement, *, weighted: float | None, least: float) -> Verdict:
+    """The verdict, without drift of what the model hardly uses.
+
+    :param weighted: Distances of the drifted features, each times its importance, summed; ``None`` where it is not
+        known, and then everything that drifted counts.
+    :param least: Below it, drifted features do not count; drifted predictions always do.
+    """
+    if judgement.verdict is not Verdict.FAIL or weighted is None or weighted >= least:
+        return judgement.verdict
+    if any(column.drifted and column.role == "prediction" for column in judgement.columns):
+        return Verdict.FAIL
+    return Verdict.PASS if all(map(_is_known, judgement.columns)) else Verdict.INCONCLUSIVE
+
+
 def adjusted(p_values: Sequence[float], *, tried: int | None = None) -> list[float]:
     """p-values over all of them together (Benjamini and Hochberg 1995), in the order they came in.
 

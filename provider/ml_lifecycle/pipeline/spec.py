@@ -593,6 +593,11 @@ class DriftSection(Section):
         default=0.03, ge=0, lt=1
     )
     """Share of rows that has to lie elsewhere before a difference matters, such as 3%."""
+    min_weighted: Annotated[float, BeforeValidator(parse_share), WithJsonSchema(_SHARE_SCHEMA)] = Field(
+        default=0.0, ge=0, lt=1
+    )
+    """Least drift of all that the model takes, each drifted column weighed by its importance, such as 1%; 0: any column
+    that has moved counts. Predictions that have moved always count."""
     block: Text | None = None
     """Rows that share this are not independent of each other: a column, or hour, day, week or month of data.time; left
     out: day where data.time is declared; none where rows stand for themselves."""

@@ -32,7 +32,7 @@ from ml_lifecycle.core.errors import (
     RequestError,
     TrainingError,
 )
-from ml_lifecycle.core.monitoring import DriftJudgement, alpha_of, judge
+from ml_lifecycle.core.monitoring import DriftJudgement, alpha_of, judge, weigh
 from ml_lifecycle.stages.champion import ChampionInfo, champion_info
 from ml_lifecycle.stages.drift_columns import (
     TABLE,
@@ -286,13 +286,14 @@ class _Drift:
 
     def _report(self, columns: Sequence[ColumnDrift], warnings: Sequence[str], *, digest: str) -> DriftReport:
         judgement = self._judge(columns)
+        moved = weighted(judgement.columns)
         drifted, compared = sum(one.drifted for one in judgement.columns), len(judgement.columns)
         request = self._job.request
         whole = DriftReport(
             model=request.model,
             version=self._champion.version,
             partition=request.partition,
-            verdict=judgement.verdict,
+            verdict=weigh(judgement, weighted=moved, least=self._job.policy.min_weighted),
             drifted_share=drifted / compared if compared else None,
             columns=judgement.columns,
             reference=self._champion.dataset,
@@ -303,7 +304,7 @@ class _Drift:
             drifted=drifted,
             alpha=self.alpha,
             reference_partitions=self._look.reference_partitions,
-            weighted_drift=weighted(judgement.columns),
+            weighted_drift=moved,
             table_uri=f"{self.uri}/{TABLE}",
             table_digest=digest,
             warnings=tuple(warnings),

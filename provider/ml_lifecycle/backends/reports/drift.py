@@ -241,6 +241,8 @@ def headline(report: DriftReport, found: Sequence[Sequence[ColumnDrift]]) -> str
     moved = report.drifted or sum(windows[0].drifted for windows in found)
     if report.verdict is Verdict.FAIL:
         return f"Drift: {moved:,} of {words.count(compared, 'column')} moved."
+    if report.verdict is Verdict.PASS and moved:
+        return f"No drift that matters to the model: {moved:,} of {words.count(compared, 'column')} moved."
     if report.verdict is Verdict.PASS:
         return f"No drift: none of {words.count(compared, 'column')} moved."
     unknown = sum(is_unknown(windows[0]) for windows in found)
@@ -258,6 +260,8 @@ def _notes(report: DriftReport, found: Sequence[Sequence[ColumnDrift]]) -> Itera
         yield "What the model answers has not moved."
     if report.weighted_drift is not None:
         yield f"Weighed by what each column is worth to the model, {report.weighted_drift:.1%} of its input moved."
+    if report.verdict is not Verdict.FAIL and report.drifted:
+        yield f"From {report.policy.min_weighted:.1%} on it would be drift."
 
 
 def budget(rate: Rate) -> str:
