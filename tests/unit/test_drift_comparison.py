@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats  # noqa: TID253  # as above
 from scipy.special import ndtr, ndtri  # noqa: TID253  # as above
 
-from ml_lifecycle.backends.monitoring import calibration
+from ml_lifecycle.backends.monitoring import calibration, comparison
 from ml_lifecycle.backends.monitoring.comparison import compare
 from ml_lifecycle.backends.monitoring.distances import chi_square
 from ml_lifecycle.backends.monitoring.duckdb import DuckDbProfiler
@@ -287,3 +287,19 @@ def test_no_counts_break_a_p_value(blocks: int, data: st.DataObject) -> None:
 
     assert 0.0 <= float(p_value) <= 1.0
     assert float(effect) >= 1.0
+
+
+def test_columns_that_are_too_many_for_one_go_get_the_same_answers(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = pd.DataFrame({name: rng.normal(size=300) for name in "abc"})
+    current = pd.DataFrame({name: rng.normal(size=200) for name in "abc"})
+    profiler = DuckDbProfiler()
+    frame = profiler.frame(reference)
+    sides = [profiler.profile(one, frame) for one in (reference, current)]
+    at_once = compare(*sides, min_effect=0.03)
+    monkeypatch.setattr(comparison, "_AT_ONCE", 1)
+
+    one_by_one = compare(*sides, min_effect=0.03)
+
+    assert one_by_one == at_once
