@@ -12,6 +12,7 @@ import pytest
 
 from ml_lifecycle.backends.data.local import LocalStore
 from ml_lifecycle.backends.files import write_parquet
+from ml_lifecycle.backends.monitoring.prediction_log import read_labels
 from ml_lifecycle.core.contracts import (
     Columns,
     DropRule,
@@ -390,6 +391,32 @@ def test_every_label_is_accounted_for(tools: Tools, tmp_path: Path) -> None:
     assert report.metrics["accuracy"].value == 0.5
     assert "1 labels are of rows that were not predicted; 1 labels have no key" in report.detail
     assert report.labels_digest == tools.data.file_digest("outcomes/2013-02.parquet")
+
+
+def test_labels_that_all_contradict_each_other_are_counted(tools: Tools, tmp_path: Path) -> None:
+    score(tools, [0.9, 0.1], keys="ab")
+    outcomes(tmp_path, trip=list("aabb"), late=[True, False, True, False])
+
+    report = measure_performance(performance_job(), tools)
+
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert (report.conflicting_labels, report.unlabelled_rows, report.labelled_rows) == (2, 2, 0)
+    assert report.detail == "none of the 2 predictions has a label in outcomes/2013-02.parquet"
+
+
+def test_the_log_takes_back_labels_that_were_contradicted_since(tools: Tools, tmp_path: Path) -> None:
+    score(tools, [0.9, 0.1], keys="ab")
+    outcomes(tmp_path, trip=list("ab"), late=[True, False], told=["2013-02-03", "2013-02-04"])
+    job = performance_job(labelled_at="told")
+    runner.record("measure_performance", measure_performance(job, tools), tools, model="trips")
+    before = read_labels(tmp_path / "data" / "log", "trips")
+    outcomes(tmp_path, trip=list("aabb"), late=[True, False] * 2, told=["2013-02-03"] * 4)
+
+    measure_performance(job, tools)
+
+    assert before.set_index("key")["label"].to_dict() == {"a": "True", "b": "False"}
+    assert before.set_index("key")["labelled_at"].dt.day.to_dict() == {"a": 3, "b": 4}
+    assert len(read_labels(tmp_path / "data" / "log", "trips")) == 0
 
 
 def test_the_lag_of_labels_is_told_and_clocks_that_run_backwards_too(tools: Tools, tmp_path: Path) -> None:

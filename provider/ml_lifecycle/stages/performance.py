@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,7 +102,6 @@ class _Labelled:
     dropped: int
     digest: str
     """Of the file that the labels were read from."""
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def unlabelled(self) -> int:
@@ -225,10 +224,7 @@ def _labelled(job: PerformanceJob, predictions: pd.DataFrame, tools: Tools) -> _
     except DataError as error:
         return f"the labels are not there yet: {error}"
     rows = kept[kept[target].notna()].reset_index(drop=True)
-    found = _Labelled(rows, joined, sum(dropped.values()), digest, joined.passed_over)
-    if rows.empty:
-        return "; ".join((f"none of the {len(predictions):,} predictions has a label in {uri}", *found.notes))
-    return found
+    return _Labelled(rows, joined, sum(dropped.values()), digest)
 
 
 def _asked_for(job: PerformanceJob, predictions: pd.DataFrame) -> list[str]:
@@ -253,6 +249,8 @@ def _log(job: PerformanceJob, published: _Published, labelled: _Labelled, tools:
         recorded=order_of(known, labelled.digest),
     )
     rows, back = labelled.rows, labelled.joined.contradicted
+    if rows.empty and back.empty:
+        return
     names = [name for name in (job.columns.key, job.columns.time, job.labelled_at) if name in rows.columns]
     nothing = [None] * len(back)
     columns = {name: [*rows[name], *(back[name] if name in back.columns else nothing)] for name in names}
@@ -287,7 +285,7 @@ def _measured(job: PerformanceJob, published: _Published, labelled: _Labelled, t
     """What is known from labels, as fields of the report."""
     lag, early = lag_s(labelled.rows, time=job.columns.time, labelled_at=job.labelled_at)
     metric, verdict, detail = _judged(job, published, labelled, tools)
-    notes = (*labelled.notes, *([f"{early:,} labels are older than their rows"] if early else []))
+    notes = (*labelled.joined.passed_over, *([f"{early:,} labels are older than their rows"] if early else []))
     return {
         "verdict": verdict,
         "metrics": {job.metric: metric},
@@ -307,6 +305,10 @@ def _judged(
 ) -> tuple[Metric, Verdict, str]:
     """The metric with its interval, the verdict, and why it is not known."""
     unknown = Verdict.INCONCLUSIVE
+    if labelled.rows.empty:
+        uri = render(job.labels.uri, job.request.partition)
+        nobody = f"none of the {labelled.joined.predictions:,} predictions has a label in {uri}"
+        return Metric(value=None, rows=0), unknown, nobody
     rows = _as_scored_rows(job, labelled.rows, published.scored.classes)
     if isinstance(rows, str):
         return Metric(value=None, rows=len(labelled.rows)), unknown, rows
@@ -317,7 +319,6 @@ def _judged(
     if (few := _too_few(job, labelled)) or found.value is None:
         undefined = f"{job.metric} is undefined on these rows" + (f": {found.detail}" if found.detail else "")
         return metric, unknown, few or undefined
-
     checks = [judge_limit(rule, held_against(rule, found)) for rule in _rules(job)]
     if not checks:
         return metric, unknown, "no limit was set"
