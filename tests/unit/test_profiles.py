@@ -354,6 +354,17 @@ def test_every_kind_of_table_is_sampled_alike(tmp_path: Path, monkeypatch: pytes
     assert not frames[0].columns[1].complete
 
 
+def test_a_long_file_is_sampled_by_runs_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "SAMPLE_ROWS", 100)
+    monkeypatch.setattr(engine, "_VECTOR_ROWS", 10)
+    table = pd.DataFrame({"x": np.arange(1000.0) / 8})
+    table.to_parquet(tmp_path / "t.parquet", index=False)
+
+    frame = DuckDbProfiler().frame(tmp_path / "t.parquet")
+
+    assert frame == DuckDbProfiler().frame(table[np.arange(1000) // 10 % 10 == 0])
+
+
 def test_columns_may_have_the_names_that_the_engine_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "SAMPLE_ROWS", 10)
     names = ["file_row_number", "filename", "given", "sampled", "bin", "b", "x", "v", "name", "place", "cell", "n", "z"]
