@@ -249,7 +249,10 @@ def test_drift_is_measured_between_any_two_files(here: Path, capsys: pytest.Capt
         (["drift", "--reference", "january.parquet", "--current", "absent.parquet"], "there is no such file"),
         (["drift", "--reference", "january.parquet", "--current", "wrong.json"], "hand in .parquet or .csv"),
         (["drift", "--reference", "january.parquet", "--current", "torn.parquet"], "torn.parquet"),
-        (["drift", "--reference", "january.parquet", "--current", "january.parquet", "--min-effect", "2"], "--min-effect"),
+        (
+            ["drift", "--reference", "january.parquet", "--current", "january.parquet", "--min-effect", "2"],
+            "--min-effect",
+        ),
         (train("--param", "C"), "--param: 'C' has no name or no value"),
         (train("--param", "C=NaN"), "NaN is not a number to count with"),
         (train("--param", "depth=3"), "depth"),
