@@ -89,13 +89,7 @@ def dispersion(blocks: Counts) -> Dispersion:
     blocks = np.asarray(blocks, dtype=np.float64)
     rows, count = blocks.sum(axis=-1), blocks.shape[-2]
     total = rows.sum(axis=-1)
-    keep, target = _plan(blocks.sum(axis=-2), np.full(total.shape, 1.0 / count))
-    cells = _cut(blocks, keep[..., None, :], target[..., None])
-    share = shares(cells.sum(axis=-2))
-    dimensions = np.maximum((share > 0).sum(axis=-1) - 1.0, 1.0)
-    unit = np.divide(1.0, np.sqrt(share), out=np.zeros_like(share), where=share > 0)
-    weight = np.sqrt(rows)[..., None]
-    apart = (shares(cells) - share[..., None, :]) * unit[..., None, :] * weight
+    apart, dimensions = _standardised(blocks)
     typical = np.maximum((total - (rows**2).sum(axis=-1) / np.maximum(total, 1.0)) / (count - 1), 1.0)
     between = np.einsum("...bk,...bk->...", apart, apart) / (count - 1)
     excess = np.maximum(between - dimensions, 0.0)
@@ -118,6 +112,19 @@ def dispersion(blocks: Counts) -> Dispersion:
         freedom=freedom,
         design_effect=design_effect,
     )
+
+
+def _standardised(blocks: Values) -> tuple[Values, Values]:
+    """How far each block's shares lie from those of all, in units of independent rows, and in how many directions."""
+    import numpy as np
+
+    rows = blocks.sum(axis=-1)
+    keep, target = _plan(blocks.sum(axis=-2), np.full(rows.shape[:-1], 1.0 / blocks.shape[-2]))
+    cells = _cut(blocks, keep[..., None, :], target[..., None])
+    share = shares(cells.sum(axis=-2))
+    unit = np.divide(1.0, np.sqrt(share), out=np.zeros_like(share), where=share > 0)
+    apart = (shares(cells) - share[..., None, :]) * unit[..., None, :] * np.sqrt(rows)[..., None]
+    return apart, np.maximum((share > 0).sum(axis=-1) - 1.0, 1.0)
 
 
 def _correlation(apart: Values, excess: Values, matrix: Values) -> Values:
