@@ -123,7 +123,7 @@ def release(study: Study, month: str, version: ModelVersion) -> None:
 # --- Watching --------------------------------------------------------------------------------------------------------
 
 
-def watched(study: Study, month: str) -> tuple[DriftReport, PerformanceReport, MonitoringResponse]:
+def watched(study: Study, month: str, min_weighted: float) -> tuple[DriftReport, PerformanceReport, MonitoringResponse]:
     """One month, scored and looked at as the demo's pipeline says."""
     pipeline, data = study.pipeline, study.pipeline.data
     monitoring = pipeline.monitoring
@@ -135,7 +135,8 @@ def watched(study: Study, month: str) -> tuple[DriftReport, PerformanceReport, M
     run(score, scoring, tools, model=pipeline.model)
     tools = at(study, month, "monitor")
     request = request_of(study, month, "monitor", tools)
-    looked = DriftJob(request=request, every="monthly", policy=monitoring.policy(time=data.time), scored=SCORED, **rows)
+    policy = monitoring.policy(time=data.time).model_copy(update={"min_weighted": min_weighted})
+    looked = DriftJob(request=request, every="monthly", policy=policy, scored=SCORED, **rows)
     drift = run(detect_drift, looked, tools, model=pipeline.model)
     rule = monitoring.performance
     held = PerformanceJob(
@@ -178,7 +179,7 @@ def auc_of(study: Study, model: TrainedModel, month: str) -> float | None:
     return measure(METRIC, rows)
 
 
-def year(study: Study, last: int) -> Iterator[dict[str, Any]]:
+def year(study: Study, last: int, min_weighted: float) -> Iterator[dict[str, Any]]:
     """Each month: what was reported, what was asked for, and what came of it."""
     say("2013-01: training the first version")
     january, version = candidate(study, MONTHS[:1], "the first one")
@@ -187,7 +188,7 @@ def year(study: Study, last: int) -> Iterator[dict[str, Any]]:
     release(study, MONTHS[0], version)
     serving, before = january, None
     for place, month in enumerate(MONTHS[1:last], start=1):
-        drift, performance, response = watched(study, month)
+        drift, performance, response = watched(study, month, min_weighted)
         say(f"{month}: {response.action}: {response.reason}")
         trained, released = None, False
         if response.action == "retrain":
@@ -302,6 +303,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, default=REPOSITORY / ".flights" / "monitoring", help="folder of the year")
     parser.add_argument("--months", type=int, default=12, choices=range(2, 13), metavar="N", help="2 to 12")
+    parser.add_argument(
+        "--min-weighted", type=float, default=0.0, metavar="SHARE", help="as monitoring.drift.min_weighted (default: 0)"
+    )
     parser.add_argument("--output", type=Path, default=RESULT, help="where the result goes (JSON)")
     parser.add_argument("--picture", type=Path, default=PICTURE, help="where the plot goes (PNG)")
     options = parser.parse_args(arguments)
@@ -311,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     land(home)
-    months = list(year(study_below(home), options.months))
+    months = list(year(study_below(home), options.months, options.min_weighted))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps({"months": months}, indent=1) + "\n", encoding="utf-8")
     draw(months, options.picture)
