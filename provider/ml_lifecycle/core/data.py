@@ -14,6 +14,8 @@ Every = Literal["hourly", "daily", "monthly"]
 FORMATS: dict[str, str] = {"hourly": "%Y-%m-%dT%H", "daily": "%Y-%m-%d", "monthly": "%Y-%m"}
 """How often a partition arrives, and so how it is named."""
 EXAMPLES: dict[str, str] = {"hourly": "2013-01-31T07", "daily": "2013-01-31", "monthly": "2013-01"}
+LABELS_GRACE = timedelta(days=1)
+"""How much later than promised labels may come before they are overdue."""
 
 _PARTITION = r"[0-9A-Za-z](?:[0-9A-Za-z_-]{0,62}[0-9A-Za-z])?"
 PLACEHOLDER = re.compile(r"\{\{ *partition *\}\}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, TriggerRule
 
+from ml_lifecycle.core.data import LABELS_GRACE
 from ml_lifecycle.dag_factories.base import (
     LOOK_EVERY_S,
     SENSOR_TIMEOUT_S,
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 PERIODS = {"hourly": timedelta(hours=1), "daily": timedelta(days=1), "monthly": timedelta(days=28)}
 PREDICTIONS = "predictions.parquet"
-LABELS_GRACE = timedelta(days=1)
-"""How much later than promised labels may come before the performance counts as unknown."""
 OPEN_RUNS = 4
 """Beside those that wait for their labels."""
 

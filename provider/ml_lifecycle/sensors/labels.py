@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
+from ml_lifecycle.core.data import LABELS_GRACE
 from ml_lifecycle.core.errors import RequestError
 from ml_lifecycle.hooks.tasks import Handed
 from ml_lifecycle.sensors.base import LifecycleSensor, tools_of_probe
@@ -15,9 +16,6 @@ from ml_lifecycle.triggers import Status
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-GRACE: Final = timedelta(days=1)
-"""How much later than promised labels may come."""
 
 
 class LabelsReadySensor(LifecycleSensor):
@@ -56,7 +54,7 @@ class LabelsReadySensor(LifecycleSensor):
         request: Handed | None = None,
         coverage: float = 0.95,
         labels_after: timedelta | float | None = None,
-        grace: timedelta | float = GRACE,
+        grace: timedelta | float = LABELS_GRACE,
         go_on: bool = False,
         **kwargs: Any,
     ) -> None:

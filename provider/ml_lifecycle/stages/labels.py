@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ml_lifecycle.backends.monitoring.labels import join_once
 from ml_lifecycle.core.contracts import Columns, Contract, DropRule, Source
-from ml_lifecycle.core.data import end_of, every_of, render
+from ml_lifecycle.core.data import LABELS_GRACE, end_of, every_of, render
 from ml_lifecycle.core.errors import ColumnError, DataError, RequestError
 from ml_lifecycle.stages.data import apply_drop_rules, require_columns
 from ml_lifecycle.stages.runner import Tools
@@ -29,7 +29,7 @@ class LabelsJob(Contract):
     """Share of the predictions that must have one."""
     labels_after: timedelta | None = None
     """How long after the partition's end labels are promised; ``None``: nobody knows."""
-    grace: timedelta = timedelta(days=1)
+    grace: timedelta = LABELS_GRACE
     """How much later they may come."""
 
 
