@@ -44,9 +44,12 @@ def publish_copy(source: Path, path: Path) -> None:
     _publish(path, lambda draft: shutil.copyfile(source, draft))
 
 
-def counted(number: int, thing: str) -> str:
-    """Such as ``1 model`` or ``2,000 models``."""
-    return f"{number:,} {thing}{'s' * (number != 1)}"
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """Such as ``1 model`` or ``2,000 models``.
+
+    :param things: More than one of them, where an "s" at the end does not do it.
+    """
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
 
 
 def printable(text: str) -> str:

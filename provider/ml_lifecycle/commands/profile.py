@@ -161,7 +161,7 @@ def _special(column: ColumnProfile) -> str:
     frame = column.frame
     if frame.kind == "category" and column.present:
         top = ", ".join(f"{_short(value)} {rows / column.present:.1%}" for value, rows in _top(column)[:3])
-        count = counted(len(frame.categories), "category").replace("categorys", "categories")
+        count = counted(len(frame.categories), "category", "categories")
         return f"{count}{'' if frame.complete else ' and others'}: {top or 'none of them'}"
     if not column.present:
         return "no value"
