@@ -189,9 +189,6 @@ class ValidationReport(Evidence):
     report_uri: str = ""
 
 
-# --- Models ----------------------------------------------------------------------------------------------------------
-
-
 class DataRejection(Evidence):
     """Data that was held to its suite and may not be used."""
 
@@ -199,6 +196,9 @@ class DataRejection(Evidence):
     dataset: DatasetRef
     reason: str
     report_uri: str = ""
+
+
+# --- Models ----------------------------------------------------------------------------------------------------------
 
 
 class HoldoutSpec(Contract):
@@ -878,5 +878,3 @@ class MonitoringResponse(Evidence):
     """Whether this look tells people: the finding is another one than before, or it is time to remind of it."""
     told_at: datetime | None = None
     """When people were last told of this finding."""
-    report_uri: str = ""
-    """The trend over time, for people."""
