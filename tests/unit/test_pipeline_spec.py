@@ -176,6 +176,12 @@ def test_rows_of_one_day_are_taken_as_alike_where_the_data_has_a_time_and_nothin
     assert said.policy(time="departure").block == "week"
 
 
+def test_rows_can_be_said_to_stand_for_themselves() -> None:
+    said = MonitoringSection(drift=DriftSection(block="none"))
+
+    assert said.policy(time="departure").block is None
+
+
 def test_a_rate_is_read_as_people_write_it() -> None:
     assert parse_rate("1 per quarter") == Rate(count=1, per="quarter")
     assert str(parse_rate("0.5 per week")) == "0.5 per week"

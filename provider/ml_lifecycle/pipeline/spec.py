@@ -584,6 +584,9 @@ class ScoringSection(Section):
     """Folder of a partition's predictions, below the data root."""
 
 
+_NO_BLOCK = "none"
+
+
 class DriftSection(Section):
     """When data counts as drifted."""
 
@@ -599,8 +602,8 @@ class DriftSection(Section):
     """Least drift of all that the model takes, each drifted column weighed by its importance, such as 1%; 0: any column
     that has moved counts. Predictions that have moved always count."""
     block: Text | None = None
-    """Rows that share this are not independent of each other: a column, or hour, day, week or month of data.time; left
-    out: day where data.time is declared; none where rows stand for themselves."""
+    """Rows that share this are not independent of each other: a column, or hour, day, week or month of data.time, or
+    the word none where each row stands for itself; left out: day where data.time is declared."""
     windows: Annotated[
         tuple[Annotated[int, Field(ge=1, le=1000)], ...],
         Field(strict=False, min_length=1, max_length=5),
@@ -692,8 +695,9 @@ class MonitoringSection(Section):
         :param time: ``data.time``: rows of one day are taken as alike where the file does not say otherwise.
         """
         said = self.drift.model_dump(include=self.drift.model_fields_set)
-        default = {"block": "day"} if time is not None and self.drift.block is None else {}
-        return DriftPolicy(**{**said, **default}, reference=self.reference, reference_size=self.reference_size)
+        block = self.drift.block or ("day" if time is not None else _NO_BLOCK)
+        said["block"] = None if block == _NO_BLOCK else block
+        return DriftPolicy(**said, reference=self.reference, reference_size=self.reference_size)
 
 
 class DrillSection(Section):
