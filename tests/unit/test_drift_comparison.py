@@ -245,6 +245,57 @@ def test_alike_days_give_no_more_small_p_values_than_they_may(effect: float, ali
     assert all(rises_no_faster(p_values, level) for level in (0.05, 0.01, 0.001))
 
 
+def of_unlike_days(sizes: Any, alike: float, draws: int, seed: int, *, shift: float = 0.0) -> Any:
+    """Normal values in ten cells; days of those sizes differ by this share of the variance."""
+    generator = np.random.default_rng(seed)
+    middle = np.sqrt(alike) * generator.standard_normal((draws, len(sizes), 1)) + shift
+    below = ndtr((ndtri(np.linspace(0, 1, 11)) - middle) / np.sqrt(1 - alike))
+    return generator.multinomial(np.broadcast_to(sizes, (draws, len(sizes))), np.diff(below, axis=-1))
+
+
+UNLIKE = [
+    ([48] * 30, [300], 1e-3),
+    ([48] * 30, [5_000], 1e-3),
+    ([48] * 30, [100_000], 3e-3),
+    ([48] * 8, [5_000], 0.05),
+    ([300] * 30, [48], 1e-3),
+    ([5_000] * 30, [48], 1e-3),
+    ([48] * 29 + [20_000], [300], 0.05),
+    ([48] * 30, [300] * 7, 1e-3),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "least"), UNLIKE)
+def test_a_large_shift_is_found_whatever_the_days_sizes_are(before: Any, after: Any, least: float) -> None:
+    reference, current = of_unlike_days(before, 0.02, 200, 1), of_unlike_days(after, 0.02, 200, 2, shift=3.0)
+
+    found, _ = calibration.p_values(reference, current)
+
+    assert np.median(found) < least
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.02, 0.2])
+@pytest.mark.parametrize(("before", "after", "least"), UNLIKE)
+def test_days_of_other_sizes_give_no_more_small_p_values_than_they_may(
+    before: Any, after: Any, least: float, alike: float
+) -> None:
+    reference, current = of_unlike_days(before, alike, 2_000, 3), of_unlike_days(after, alike, 2_000, 4)
+
+    found, _ = calibration.p_values(reference, current)
+
+    assert all(rises_no_faster(found, level) for level in (0.05, 0.01, 0.001))
+
+
+def test_a_constant_that_varies_now_is_found_in_larger_days() -> None:
+    reference = np.zeros((30, 3), dtype=np.int64)
+    reference[:, 0] = 48
+    current = np.array([[0, 5_000, 0]])
+
+    found, _ = calibration.p_values(reference, current)
+
+    assert found < 1e-3
+
+
 def test_blocks_are_never_less_strict_than_independent_rows() -> None:
     rng = np.random.default_rng(6)
     reference, current = rng.multinomial(300, TENTHS, (200, 30)), rng.multinomial(300, TENTHS[::-1], (200, 7))

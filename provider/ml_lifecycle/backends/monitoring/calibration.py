@@ -33,6 +33,8 @@ LEAST_BLOCKS: Final = 8
 LEAST_EXPECTED: Final = 5.0
 """Cells where fewer rows are expected on the smaller side are counted as one (Cochran 1954)."""
 MOST_CORRELATED: Final = 0.95
+_MUCH_LARGER: Final = 2.0
+"""Blocks so many times as large as those of the reference show what these did not."""
 _CORRELATION_ERRORS: Final = 1.96
 _EFFECT_ERRORS: Final = 1.0
 """Standard errors by which the blocks' own part is taken higher than it was found: measured, so that the far tail
@@ -55,6 +57,8 @@ class Dispersion:
     """Cells that vary, less one."""
     freedom: Values
     """How many independent blocks the estimate is worth."""
+    observed: Values
+    """Root of the trace of the square of what blocks vary in all, by their rows and by themselves."""
     design_effect: Values
     """How many times more the shares of a typical block vary than those of as many independent rows; at least 1, and
     without the error."""
@@ -101,7 +105,8 @@ def dispersion(blocks: Counts) -> Dispersion:
     square = freedom**2 / ((freedom - 1) * (freedom + 2)) * ((matrix**2).sum(axis=(-2, -1)) - between**2 / freedom)
     design_effect = 1.0 + typical * effect / dimensions
     squares = np.clip((square - 2 * between + dimensions) / typical**2, effect**2 / dimensions, effect**2)
-    error = _EFFECT_ERRORS * np.sqrt(2 * np.maximum(square, dimensions) / freedom) / typical
+    observed = np.sqrt(np.maximum(square, dimensions))
+    error = _EFFECT_ERRORS * np.sqrt(2 / freedom) * observed / typical
     effect, squares = effect + error, (np.sqrt(squares) + error) ** 2
     return Dispersion(
         effect=effect,
@@ -110,6 +115,7 @@ def dispersion(blocks: Counts) -> Dispersion:
         typical=typical,
         dimensions=dimensions,
         freedom=freedom,
+        observed=observed,
         design_effect=design_effect,
     )
 
@@ -119,8 +125,8 @@ def _standardised(blocks: Values) -> tuple[Values, Values]:
     import numpy as np
 
     rows = blocks.sum(axis=-1)
-    keep, target = _plan(blocks.sum(axis=-2), np.full(rows.shape[:-1], 1.0 / blocks.shape[-2]))
-    cells = _cut(blocks, keep[..., None, :], target[..., None])
+    target = _plan(blocks.sum(axis=-2), np.full(rows.shape[:-1], 1.0 / blocks.shape[-2]))
+    cells = _cut(blocks, target[..., None, :])
     share = shares(cells.sum(axis=-2))
     unit = np.divide(1.0, np.sqrt(share), out=np.zeros_like(share), where=share > 0)
     apart = (shares(cells) - share[..., None, :]) * unit[..., None, :] * np.sqrt(rows)[..., None]
@@ -216,8 +222,16 @@ class _Tail:
         import numpy as np
 
         sides = reference.astype(np.float64), current.astype(np.float64)
-        scale = sum(1 / np.maximum(side.sum(axis=-1), 1.0) for side in sides)
-        weight = sum(_block_weight(side, spread.correlation) for side in sides) / scale
+        alone = [1 / np.maximum(side.sum(axis=-1), 1.0) for side in sides]
+        scale = sum(alone)
+        # Blocks that show no part of their own show no correlation either, and larger ones may have both.
+        larger = sum(_block_weight(side, np.zeros(())) for side in sides) / scale / spread.typical
+        unknown = (spread.correlation == 0) & (larger > _MUCH_LARGER)
+        correlation = np.where(unknown, MOST_CORRELATED, spread.correlation)
+        weights = [_block_weight(side, correlation) for side in sides]
+        each = spread.effect / spread.dimensions
+        variances = [rows + each * blocks for rows, blocks in zip(alone, weights, strict=True)]
+        weight = sum(weights) / scale
         effect, squares = spread.effect * weight, spread.squares * weight**2
         first, second, third = self.cumulants
         first, second, third = (
@@ -228,8 +242,25 @@ class _Tail:
         directions = np.divide(effect**2, squares, out=np.ones_like(effect + first), where=squares > 0)
         steepness = np.maximum(third, 1e-12) / np.maximum(second, 1e-12)
         part = np.clip(2 * (steepness - 1) / steepness, 1e-6, 1.0)
-        freedom = spread.freedom * directions / part / np.maximum(weight / spread.typical, 1.0) ** 2
-        return _tail_of(self.statistic, first, second, third, freedom=freedom)
+        # In blocks larger than those that were seen, an error of the blocks' own part weighs more.
+        larger = np.maximum(weight / spread.typical, 1.0)
+        known = (first / (larger * spread.observed)) ** 2
+        freedom = spread.freedom * np.where(larger > 1, np.minimum(directions / part, known), directions / part)
+        return _tail_of(self._around(*variances) / scale, first, second, third, freedom=freedom)
+
+    def _around(self, before: Values, after: Values) -> Values:
+        """The statistic of a single row, around shares in which each side counts by the inverse of its variance.
+
+        By its rows alone, a single large block would be what both sides are measured by.
+        """
+        import numpy as np
+
+        sides = shares(self.before), shares(self.after)
+        part = (after / (before + after))[..., None]
+        common = part * sides[0] + (1 - part) * sides[1]
+        unit = np.divide(1.0, common, out=np.zeros_like(common), where=common > 0)
+        statistic: Values = ((sides[0] - sides[1]) ** 2 * unit).sum(axis=-1)
+        return statistic
 
 
 def _tail_of(
@@ -306,8 +337,8 @@ def _wide_cells(before: Values, after: Values) -> tuple[Values, Values]:
     import numpy as np
 
     rows = before.sum(axis=-1), after.sum(axis=-1)
-    keep, target = _plan(before + after, np.minimum(*rows) / np.maximum(rows[0] + rows[1], 1.0))
-    return _cut(before, keep, target), _cut(after, keep, target)
+    target = _plan(before + after, np.minimum(*rows) / np.maximum(rows[0] + rows[1], 1.0))
+    return _cut(before, target), _cut(after, target)
 
 
 def _least_expected(before: Values, after: Values) -> Values:
@@ -319,27 +350,39 @@ def _least_expected(before: Values, after: Values) -> Values:
     return least
 
 
-def _plan(total: Values, part: Values) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """Which cells stay by themselves, and where the rest goes: a cell of its own behind them if it is wide enough.
+def _plan(total: Values, part: Values) -> NDArray[np.intp]:
+    """Which cell each one is counted in: its own if it is wide enough, else one with narrow ones beside it.
 
-    The widest cell always stays, so that what varies is in two cells at least.
+    Those that are left join the last of these, or else the narrowest of several wide ones. What varies is in two cells
+    at least.
     """
     import numpy as np
 
     cells = np.arange(total.shape[-1])
     expected = total * part[..., None]
-    keep = (expected >= LEAST_EXPECTED) | (cells == total.argmax(axis=-1)[..., None])
-    rest = np.where(keep, 0.0, expected).sum(axis=-1)
-    smallest = np.where(keep, total, np.inf).argmin(axis=-1)
-    joins = (rest < LEAST_EXPECTED) & (keep.sum(axis=-1) > 1)
-    return keep, np.where(joins, smallest, total.shape[-1])
+    wide = expected >= LEAST_EXPECTED
+    few = np.where(wide, LEAST_EXPECTED, expected).sum(axis=-1) < 2 * LEAST_EXPECTED
+    keep = wide | (few[..., None] & (cells == total.argmax(axis=-1)[..., None]))
+    narrow = np.where(keep, 0.0, expected)
+    target = np.broadcast_to(cells, total.shape).copy()
+    held, group, last = np.zeros(part.shape), np.full(part.shape, -1), np.full(part.shape, -1)
+    for cell in cells:
+        inside = ~keep[..., cell]
+        group = np.where(inside & (group < 0), cell, group)
+        target[..., cell] = np.where(inside, group, cell)
+        held = held + narrow[..., cell]
+        full = inside & (held >= LEAST_EXPECTED)
+        last, group, held = np.where(full, group, last), np.where(full, -1, group), np.where(full, 0.0, held)
+    smallest = np.where(keep & (keep.sum(axis=-1) > 1)[..., None], total, np.inf)
+    alone = np.where(np.isfinite(smallest.min(axis=-1)), smallest.argmin(axis=-1), group)
+    rest = np.where(last >= 0, last, alone)
+    return np.where((target == group[..., None]) & ~keep, rest[..., None], target)
 
 
-def _cut(counts: Values, keep: NDArray[np.bool_], target: NDArray[np.intp]) -> Values:
+def _cut(counts: Values, target: NDArray[np.intp]) -> Values:
+    """The counts in those cells; the others are empty."""
     import numpy as np
 
-    rest = np.where(keep, 0.0, counts).sum(axis=-1)
-    kept = np.where(keep, counts, 0.0)
-    kept = np.concatenate([kept, np.zeros((*kept.shape[:-1], 1))], axis=-1)
-    cut: Values = kept + np.where(np.arange(kept.shape[-1]) == target[..., None], rest[..., None], 0.0)
+    within = target[..., None] == np.arange(counts.shape[-1])
+    cut: Values = np.einsum("...k,...kl->...l", counts, within.astype(np.float64))
     return cut
