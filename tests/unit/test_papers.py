@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from ml_lifecycle import __version__
 from ml_lifecycle.pipeline.loader import read_pipeline
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
+PACKAGE = PROJECT / "provider" / "ml_lifecycle"
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
 
 
@@ -23,6 +25,35 @@ def test_the_readmes_yaml_is_a_pipeline(tmp_path: Path) -> None:
 
     assert pipeline.model == "flight_delays"
     assert pipeline.approval.approvers == ("approver",)
+
+
+@pytest.mark.parametrize("guide", ["monitoring", "performance", "retraining"])
+def test_what_a_guide_writes_into_the_pipeline_file_makes_one(guide: str, tmp_path: Path) -> None:
+    (whole,) = _yaml_of(PROJECT / "README.md")
+    (part,) = _yaml_of(PROJECT / "docs" / "guides" / f"{guide}.md")
+    performance = {"monitoring": {"performance": {"metric": "roc_auc", "at_least": 0.58}}}
+    pipeline = {**whole, **{name: {**whole[name], **performance.get(name, {}), **part[name]} for name in part}}
+    (tmp_path / "flight_delays.yaml").write_text(yaml.safe_dump(pipeline))
+
+    read = read_pipeline(tmp_path / "flight_delays.yaml")
+
+    assert read.monitoring is not None
+    assert part["monitoring"].keys() <= read.monitoring.model_fields_set
+
+
+def _yaml_of(page: Path) -> list[dict[str, Any]]:
+    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), flags=re.DOTALL)]
+
+
+def test_the_guide_names_every_operator_and_every_sensor() -> None:
+    guide = (PROJECT / "docs" / "guides" / "hand-written-dags.md").read_text()
+    sources = [file.read_text() for ring in ("operators", "sensors") for file in (PACKAGE / ring).glob("*.py")]
+    bases = {"LifecycleOperator", "QuestionOperator", "LifecycleSensor"}
+    names = {
+        name for text in sources for name in re.findall(r"^class ([A-Z]\w+(?:Operator|Sensor))\(", text, re.MULTILINE)
+    }
+
+    assert names - bases == set(re.findall(r"`(\w+(?:Operator|Sensor))`", guide))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
