@@ -1,4 +1,4 @@
-"""Whether data or performance has moved, and what that calls for."""
+"""Whether data has moved, by how often an alarm without drift is bearable; and what it is compared with."""
 
 from __future__ import annotations
 

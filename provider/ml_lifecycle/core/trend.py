@@ -187,14 +187,13 @@ def events_of(looks: Sequence[Look], moves: Sequence[Move]) -> tuple[Event, ...]
 
     :param looks: Oldest partition first.
     """
-    names = {"release": "released", "rollback": "rolled back to"}
     found = [
         Event(
             # After the newest partition that was looked at before it, wherever a backfill lies in time.
             place=max((place for place, look in enumerate(looks) if look.at <= move.moved_at), default=-1) + 0.5,
             kind=move.kind,
             label=f"v{move.version}",
-            detail=f"version {move.version} {names[move.kind]} by {move.moved_by}"
+            detail=f"version {move.version} released by {move.moved_by}"
             if move.kind == "release"
             else f"rolled back to version {move.version} by {move.moved_by}: {move.reason}",
         )
