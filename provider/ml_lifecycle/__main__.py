@@ -39,6 +39,7 @@ from ml_lifecycle.commands.output import (
     INCONCLUSIVE,
     counted,
     print_json,
+    printable_lines,
     publish_copy,
 )
 from ml_lifecycle.core.errors import DataError, LifecycleError, PipelineError, RequestError
@@ -87,10 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.command(options)
         sys.stdout.flush()
     except PipelineError as error:
-        print(error, file=sys.stderr)
+        print(printable_lines(str(error)), file=sys.stderr)
         return BAD_INPUT
     except LifecycleError as error:
-        print(f"ml-lifecycle {options.called}: {error}", file=sys.stderr)
+        print(f"ml-lifecycle {options.called}: {printable_lines(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain again when it closes the stream.

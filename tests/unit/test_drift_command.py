@@ -389,3 +389,19 @@ def test_a_page_of_rows_cannot_be_drawn_from_counts(here: Path, capsys: pytest.C
 
     assert drift("--evidently", "evidently.html", reference=stored, current="march.parquet") == 64
     assert "a stored profile holds no rows to draw" in capsys.readouterr().err
+
+
+def test_leaving_out_every_column_compares_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table()[["x", "kind"]].to_parquet("two.parquet")
+
+    assert drift("--ignore", "x,kind", reference="two.parquet", current="two.parquet") == 64
+
+    assert "no column is left to compare" in capsys.readouterr().err
+
+
+def test_a_name_in_a_message_cannot_move_the_cursor(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.DataFrame({"a\x1b[2J": [1.0] * 30}).to_parquet("hostile.parquet")
+
+    assert drift(reference="hostile.parquet") == 64
+
+    assert "\x1b" not in capsys.readouterr().err

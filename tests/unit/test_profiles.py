@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from datetime import date
 from decimal import Decimal
@@ -23,7 +24,7 @@ from ml_lifecycle.backends.monitoring import duckdb as engine
 from ml_lifecycle.backends.monitoring.duckdb import DuckDbProfiler
 from ml_lifecycle.backends.monitoring.frames import Blocks, Grouped, bin_of, column_profile, number_frame
 from ml_lifecycle.backends.monitoring.profiles import ColumnProfile, Profile, is_stored, load, merge, save
-from ml_lifecycle.core.errors import ColumnError, DataError, NoRowsError, PartitionUnreadableError
+from ml_lifecycle.core.errors import ColumnError, DataError, NoRowsError, PartitionUnreadableError, RequestError
 
 
 def counted(table: Any, **options: Any) -> Profile:
@@ -109,11 +110,55 @@ def negative(folder: Path) -> None:
     np.savez(folder / "counts.npz", **held)
 
 
+def edited(**changes: Any) -> Callable[[Path], None]:
+    """Other facts of the first column."""
+
+    def change(folder: Path) -> None:
+        facts = json.loads((folder / "profile.json").read_text())
+        facts["columns"][0] |= changes
+        (folder / "profile.json").write_text(json.dumps(facts))
+
+    return change
+
+
+def unnamed_blocks(folder: Path) -> None:
+    facts = json.loads((folder / "profile.json").read_text())
+    (folder / "profile.json").write_text(json.dumps(facts | {"by": 3}))
+
+
+def twice(folder: Path) -> None:
+    facts = json.loads((folder / "profile.json").read_text())
+    facts["columns"][1] = facts["columns"][0]
+    (folder / "profile.json").write_text(json.dumps(facts))
+
+
+def bottomless(folder: Path) -> None:
+    (folder / "profile.json").write_text("[" * 100_000)
+
+
 def not_a_mapping(folder: Path) -> None:
     (folder / "profile.json").write_text("[1]")
 
 
-@pytest.mark.parametrize("change", [other_layout, fewer_bins, more_blocks, cut, pickled, negative, not_a_mapping])
+FACTS = [edited(mean="x"), edited(low="q"), edited(deviation=math.nan), edited(infinite="z")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        other_layout,
+        fewer_bins,
+        more_blocks,
+        cut,
+        pickled,
+        negative,
+        not_a_mapping,
+        *FACTS,
+        unnamed_blocks,
+        twice,
+        bottomless,
+    ],
+)
 def test_a_profile_that_was_changed_is_refused(flights: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
     (tmp_path / "kept").mkdir()
     save(counted(flights), tmp_path / "kept")
@@ -435,6 +480,34 @@ def test_every_type_of_arrow_has_a_kind() -> None:
 
 def test_a_column_of_mixed_types_is_one_of_texts() -> None:
     assert counted(pd.DataFrame({"x": [1, "a", None, 2.5]})).columns["x"].frame.categories == ("1", "2.5", "a")
+
+
+@pytest.mark.parametrize("now", [[1, 0, 1, 7], [1.0, 0.0, 1.0, 7.0]], ids=["whole", "float"])
+def test_a_boolean_that_comes_as_a_number_is_the_same(now: list[float]) -> None:
+    frame = DuckDbProfiler().frame(pd.DataFrame({"x": [True, True, False]}))
+
+    found = DuckDbProfiler().profile(pd.DataFrame({"x": now}), frame).columns["x"]
+
+    assert found.frame.categories == ("true", "false")
+    assert found.counts.tolist() == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://key:secret@bucket/x", "s3://key:sec/ret@bucket/x", "http://u:secret@host:1/x?sig=secret"]
+)
+def test_an_address_with_credentials_is_refused_without_showing_them(uri: str) -> None:
+    with pytest.raises(RequestError, match="holds credentials") as caught:
+        counted(uri)
+
+    assert not any(part in str(caught.value) for part in ("sec", "ret@", "key"))
+
+
+def test_a_signed_address_is_shown_without_its_signature() -> None:
+    with pytest.raises(DataError) as caught:
+        counted("nowhere://host:9000/x.parquet?signature=hidden")
+
+    assert "nowhere://host:9000/x.parquet" in str(caught.value)
+    assert "hidden" not in str(caught.value)
 
 
 def test_long_texts_are_no_names() -> None:

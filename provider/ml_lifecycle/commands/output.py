@@ -57,6 +57,11 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
+def printable_lines(text: str) -> str:
+    """The same of a text of several lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def table_lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Rows of one length, the first of them the header, as lines with columns."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]

@@ -194,6 +194,8 @@ class _Reading:
             )
         names = [name for name in there if name not in (self._files.key, self._policy.block)]
         columns = chosen_columns(names, self._policy)
+        if not columns:
+            raise ColumnError("no column is left to compare", where=str(table), way_out="leave fewer of them out")
         categorical = [name for name in self._policy.categorical if name in columns]
         frame = self._profiler.frame(table, columns=columns, categorical=categorical)
         return self._profiler.profile(table, frame, **self._block(self._policy.block))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ml_lifecycle.backends.monitoring.profiles import Frame, Profile
+from ml_lifecycle.core.errors import RequestError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +18,24 @@ if TYPE_CHECKING:
     Table: TypeAlias = str | Path | Sequence[Path] | pd.DataFrame | pa.Table | ds.Dataset
     """Files (parquet or csv, larger than memory), a table in memory, an arrow dataset on any file system, or, for a
     database, a table's name."""
+
+
+def shown_address(uri: str) -> str:
+    """An address as reports and messages may name it: without its query, which may be signed.
+
+    :raises RequestError: it holds credentials.
+    """
+    scheme, _, rest = uri.partition("?")[0].partition("://")
+    host = rest.partition("/")[0]
+    # A secret with a slash in it looks like a port that is no number.
+    port = "" if host.endswith("]") else host.partition(":")[2]
+    if "@" in host or (port and not port.isdigit()):
+        raise RequestError(
+            "the address holds credentials, which every report would show",
+            where=f"{scheme}://...{rest.rpartition('@')[2] if '@' in rest else ''}",
+            way_out="leave them out, and let the environment or a profile name them",
+        )
+    return f"{scheme}://{rest}"
 
 
 class Profiler(ABC):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ml_lifecycle.backends.monitoring.base import Profiler
+from ml_lifecycle.backends.monitoring.base import Profiler, shown_address
 from ml_lifecycle.backends.monitoring.frames import (
     CATEGORIES,
     LONGEST_CATEGORY,
@@ -298,12 +298,13 @@ def _remote(uri: str) -> ds.Dataset:
     import pyarrow.dataset as ds
     from pyarrow import fs
 
+    shown = shown_address(uri)
     try:
         system, path = fs.FileSystem.from_uri(uri)
         return ds.dataset(path, filesystem=system, format="parquet", partitioning="hive", partition_base_dir=path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(
-            f"it cannot be read ({type(error).__name__})", where=uri, way_out="check the address and the credentials"
+            f"it cannot be read ({type(error).__name__})", where=shown, way_out="check the address and the credentials"
         ) from None
 
 
@@ -443,6 +444,16 @@ def _as_text(name: str, kind: str) -> str:
         plain = f"CAST(CAST({number} AS BIGINT) AS VARCHAR)"
         return f"CASE WHEN isnan({number}) THEN NULL WHEN {whole} THEN {plain} ELSE CAST({column} AS VARCHAR) END"
     return column if kind == "VARCHAR" else f"CAST({column} AS VARCHAR)"
+
+
+def _is_boolean(frame: ColumnFrame) -> bool:
+    return bool(frame.categories) and set(frame.categories) <= {"true", "false"}
+
+
+def _as_boolean(name: str, kind: str) -> str:
+    """Numbers as categories of a boolean: many stores keep 1 for true."""
+    number = f"CAST({_quoted(name)} AS DOUBLE)"
+    return f"CASE WHEN {number} = 1 THEN 'true' WHEN {number} = 0 THEN 'false' ELSE {_as_text(name, kind)} END"
 
 
 def _as_time(name: str, kind: str) -> str:
@@ -608,7 +619,8 @@ class _Counter:
     def _category(self, frame: ColumnFrame, kind: str) -> ColumnProfile:
         last = len(frame.categories)
         key, b = self._key(), ", b" if self.grouping.key is not None else ""
-        values = f"(SELECT {_as_text(frame.name, kind)} AS v{key} FROM {self.source.relation})"  # noqa: S608  # quoted
+        name = _as_boolean(frame.name, kind) if _is_boolean(frame) and _is_number(kind) else _as_text(frame.name, kind)
+        values = f"(SELECT {name} AS v{key} FROM {self.source.relation})"  # noqa: S608  # quoted
         # Of few categories, their rows are counted before they are looked up: files keep them in a dictionary.
         rows = f"(SELECT v{b}, count(*) AS c FROM {values} GROUP BY ALL)" if frame.complete else values  # noqa: S608
         relation = (

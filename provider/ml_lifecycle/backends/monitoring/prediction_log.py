@@ -16,6 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from ml_lifecycle.backends.monitoring.base import shown_address
 from ml_lifecycle.backends.monitoring.labels import kind_of, moments, plain_keys
 from ml_lifecycle.core.contracts import Scalar, digest_of
 from ml_lifecycle.core.data import every_of, start_of
@@ -382,12 +383,13 @@ def place_of(root: str | Path) -> tuple[FileSystem, str]:
 
     if "://" not in str(root):
         return LocalFileSystem(), str(Path(root).absolute())
+    shown = shown_address(str(root))
     try:
         system, path = FileSystem.from_uri(str(root))
     except (ValueError, OSError) as error:
         raise LifecycleError(
-            f"no file system is known for this address ({str(error)[:200]})",
-            where=str(root),
+            f"no file system is known for this address ({type(error).__name__})",
+            where=shown,
             way_out="name a folder, or an address such as s3://bucket/log",
         ) from error
     return system, str(path).rstrip("/")

@@ -263,8 +263,8 @@ def load(folder: Path) -> Profile:
         with (folder / _COUNTS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             columns = {one["frame"]["name"]: _read(place, one, arrays) for place, one in enumerate(facts["columns"])}
         profile = Profile(rows=facts["rows"], blocks=tuple(facts["blocks"]), columns=columns, by=facts["by"])
-        _check(profile)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        _check(profile, len(facts["columns"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile) as error:
         raise DataError(
             f"the profile cannot be read ({type(error).__name__})",
             where=str(folder),
@@ -286,11 +286,19 @@ def _read(place: int, facts: Mapping[str, Any], arrays: Mapping[str, Counts]) ->
     )
 
 
-def _check(profile: Profile) -> None:
-    """:raises ValueError: the counts do not fit the frame, or each other."""
+def _check(profile: Profile, columns: int) -> None:
+    """:raises ValueError: the counts do not fit the frame, or each other, or a fact is none."""
     import numpy as np
 
+    if len(profile.columns) != columns:
+        raise ValueError("two columns of one name")
+    texts = (*profile.blocks, profile.by or "")
+    if not all(isinstance(text, str) for text in texts) or list(profile.blocks) != sorted(set(profile.blocks)):
+        raise ValueError("blocks that are none")
     for one in profile.columns.values():
+        numbers = (one.mean, one.deviation, one.low, one.high, one.infinite)
+        if not all(one is None or (isinstance(one, (int, float)) and math.isfinite(one)) for one in numbers):
+            raise ValueError("numbers that are none")
         fits = one.counts.shape == (one.frame.bins,)
         fits = fits and one.blocks.shape == (len(profile.blocks), len(one.frame.cells) + 1)
         fits = fits and all(np.issubdtype(counts.dtype, np.int64) for counts in (one.counts, one.blocks))
