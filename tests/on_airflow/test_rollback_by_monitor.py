@@ -117,6 +117,18 @@ def test_lost_performance_brings_the_earlier_version_back_once_and_people_are_to
         assert words in notice["message"]
 
 
+@pytest.mark.parametrize(
+    ("action", "emitted"), [("retrain", ["late_retrain"]), ("rollback", ["late_rollback_wanted"]), ("alert", [])]
+)
+def test_airflow_emits_what_is_asked_for_and_nothing_beside_it(dags: Dags, action: str, emitted: list[str]) -> None:
+    task = dags("late", BACK)["late_monitor"].get_task("respond")
+    answer = MonitoringResponse(model="late", partition="2024-03", action=action, reason="drift", epoch=2, back_to=1)
+
+    announce_response(context_of(task), answer)
+
+    assert [outlet.name for outlet in task.outlets] == emitted
+
+
 def test_the_same_finding_is_told_once(dags: Dags, told: Path) -> None:
     task = dags("calm", ("monitoring:\n", "monitoring:\n  on_drift: alert\n"))["calm_monitor"].get_task("respond")
 

@@ -53,11 +53,17 @@ def announce_response(context: Context, response: MonitoringResponse) -> None:
         "observed": response.partition,
         "reason": response.reason,
     }
-    if response.action == "retrain":
-        announce(context, retrain_asset(response.model), {**extra, "excluded": list(response.excluded)})
-    if response.action == "rollback":
-        wanted = {**extra, "epoch": response.epoch, "version": response.back_to}
-        announce(context, rollback_wanted_asset(response.model), wanted)
+    retrain, rollback = retrain_asset(response.model), rollback_wanted_asset(response.model)
+    wanted = {
+        "retrain": (retrain, {**extra, "excluded": list(response.excluded)}),
+        "rollback": (rollback, {**extra, "epoch": response.epoch, "version": response.back_to}),
+    }.get(response.action)
+    if wanted is not None:
+        announce(context, *wanted)
+    # A task that succeeds emits all its outlets, also those that nobody said anything to: a retraining must not ask for
+    # a rollback as well. What a task has as outlets when it ends is what Airflow takes.
+    unwanted = [asset for asset in (retrain, rollback) if wanted is None or asset != wanted[0]]
+    context["task"].outlets = [outlet for outlet in context["task"].outlets if outlet not in unwanted]
 
 
 def announce(context: Context, asset: Asset, extra: dict[str, Any]) -> None:
