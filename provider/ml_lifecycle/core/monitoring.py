@@ -97,6 +97,13 @@ def adjusted(p_values: Sequence[float], *, tried: int | None = None) -> list[flo
     return answer
 
 
+def by_certainty(column: ColumnDrift) -> tuple[bool, float, float, int, str]:
+    """Sorts what says most first: what drifted, then by certainty, distance and the shorter window."""
+    chance = column.adjusted if column.adjusted is not None else column.p_value
+    distance = column.distance if column.distance is not None else -1.0
+    return not column.drifted, chance if chance is not None else 2.0, -distance, column.window, column.column
+
+
 def _name(column: ColumnDrift) -> tuple[str, str]:
     return column.role, column.column
 
@@ -108,7 +115,7 @@ def _is_known(column: ColumnDrift) -> bool:
 
 def _telling(entries: Sequence[ColumnDrift]) -> ColumnDrift:
     """A window in which the column drifted, and of those the one with the smallest adjusted p-value."""
-    return min(entries, key=lambda one: (not one.drifted, one.adjusted, -(one.distance or 0.0), one.window))
+    return min(entries, key=by_certainty)
 
 
 def _drift_verdict(columns: Sequence[ColumnDrift]) -> Verdict:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from ml_lifecycle.core.contracts import ColumnDrift, DriftPolicy, DriftReport
 from ml_lifecycle.core.errors import ColumnError, DataError, did_you_mean
+from ml_lifecycle.core.monitoring import by_certainty
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,15 +50,9 @@ def judged_columns(columns: Sequence[ColumnDrift], judged: Sequence[ColumnDrift]
 def foremost(columns: Sequence[ColumnDrift]) -> list[ColumnDrift]:
     """Each column in the window that says most about it: drifted ones first, then by certainty and distance."""
     found: dict[tuple[str, str], ColumnDrift] = {}
-    for one in sorted(columns, key=_order):
+    for one in sorted(columns, key=by_certainty):
         found.setdefault((one.role, one.column), one)
     return list(found.values())
-
-
-def _order(column: ColumnDrift) -> tuple[bool, float, float, int, str]:
-    chance = column.adjusted if column.adjusted is not None else column.p_value
-    distance = column.distance if column.distance is not None else -1.0
-    return not column.drifted, chance if chance is not None else 2.0, -distance, column.window, column.column
 
 
 def weighted(columns: Iterable[ColumnDrift]) -> float | None:

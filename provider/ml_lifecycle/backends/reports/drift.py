@@ -17,6 +17,7 @@ from ml_lifecycle.backends.reports.rendering import template
 from ml_lifecycle.core.approval import is_web_page
 from ml_lifecycle.core.contracts import ColumnDrift, DriftReport, Rate, Verdict
 from ml_lifecycle.core.evaluation import rounded
+from ml_lifecycle.core.monitoring import by_certainty
 from ml_lifecycle.core.trend import is_unknown
 
 if TYPE_CHECKING:
@@ -138,12 +139,7 @@ def _by_column(columns: Sequence[ColumnDrift]) -> list[list[ColumnDrift]]:
     found: dict[tuple[str, str], list[ColumnDrift]] = {}
     for one in columns:
         found.setdefault((one.role, one.column), []).append(one)
-    return [sorted(windows, key=_tells) for windows in found.values()]
-
-
-def _tells(column: ColumnDrift) -> tuple[bool, float, float, int]:
-    chance = column.adjusted if column.adjusted is not None else column.p_value
-    return not column.drifted, chance if chance is not None else 2.0, -(column.distance or 0.0), column.window
+    return [sorted(windows, key=by_certainty) for windows in found.values()]
 
 
 def _sorted(
