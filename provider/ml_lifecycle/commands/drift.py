@@ -64,7 +64,7 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     """Add what says which columns there are, and how they are read."""
     group = parser.add_argument_group("columns")
     group.add_argument("--key", metavar="COLUMN", help="names a row: it is left out")
-    group.add_argument("--time", metavar="COLUMN", help="when a row's event takes place")
+    group.add_argument("--time", metavar="COLUMN", help="when a row's event takes place, for --block")
     group.add_argument(
         "--block", metavar="COLUMN", help="rows that share it are not independent; or hour, day, week, month of --time"
     )
