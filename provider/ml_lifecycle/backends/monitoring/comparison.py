@@ -10,6 +10,7 @@ from ml_lifecycle.backends.monitoring import distances
 from ml_lifecycle.backends.monitoring.calibration import LEAST_BLOCKS, LEAST_ROWS, p_values
 from ml_lifecycle.core.contracts import ColumnDrift
 from ml_lifecycle.core.errors import DataError
+from ml_lifecycle.core.evaluation import PERIODS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     Counts = NDArray[np.int64]
 
-_PERIODS: Final = ("hour", "day", "week", "month")
 _AT_ONCE: Final = 2_000_000
 """Counts that are compared at once: 16 MB a copy."""
 
@@ -45,13 +45,13 @@ def compare(reference: Profile, current: Profile, *, min_effect: float, window: 
     unknown = _what_is_needed(reference, current)
     chances = [None] * len(reference.columns) if unknown else _chances(reference, current)
     return tuple(
-        _measure(Pair(before, current.columns[name], reference, current), chance, unknown, min_effect, window)
+        _measure(_Pair(before, current.columns[name], reference, current), chance, unknown, min_effect, window)
         for (name, before), chance in zip(reference.columns.items(), chances, strict=True)
     )
 
 
 @dataclass(frozen=True)
-class Pair:
+class _Pair:
     """One column on both sides."""
 
     before: ColumnProfile
@@ -84,7 +84,7 @@ def _what_is_needed(reference: Profile, current: Profile) -> str:
         if side.rows < LEAST_ROWS:
             return f"only {_count(side.rows, 'row')} in the {name}; {LEAST_ROWS} are needed"
     if reference.by is not None and len(reference.blocks) < LEAST_BLOCKS:
-        unit = reference.by if reference.by in _PERIODS else "block"
+        unit = reference.by if reference.by in PERIODS else "block"
         return f"only {_count(len(reference.blocks), unit)} in the reference; {LEAST_BLOCKS} are needed"
     return ""
 
@@ -120,7 +120,7 @@ def _blocks(profile: Profile, names: Sequence[str], widest: int) -> Counts:
 
 
 def _measure(
-    pair: Pair, chance: tuple[float, float | None] | None, unknown: str, min_effect: float, window: int
+    pair: _Pair, chance: tuple[float, float | None] | None, unknown: str, min_effect: float, window: int
 ) -> ColumnDrift:
     frame, ordered = pair.before.frame, pair.kind == "number"
     has_rows = pair.reference.rows > 0 and pair.current.rows > 0
@@ -145,7 +145,7 @@ def _measure(
     )
 
 
-def _distance(pair: Pair) -> float:
+def _distance(pair: _Pair) -> float:
     """Missing values stand at either end of an order, whichever makes the difference greater."""
     import numpy as np
 
@@ -156,13 +156,13 @@ def _distance(pair: Pair) -> float:
     return float(max(ends))
 
 
-def _unseen(pair: Pair) -> float | None:
+def _unseen(pair: _Pair) -> float | None:
     if pair.kind != "category" or not pair.before.frame.complete:
         return None
     return int(pair.after.counts[-1]) / pair.current.rows
 
 
-def _said(pair: Pair, unknown: str) -> Sequence[str]:
+def _said(pair: _Pair, unknown: str) -> Sequence[str]:
     """What is special, in words."""
     said = [unknown] if unknown else []
     note = pair.before.frame.note
@@ -179,7 +179,7 @@ def _said(pair: Pair, unknown: str) -> Sequence[str]:
     return said
 
 
-def _is_constant(pair: Pair) -> bool:
+def _is_constant(pair: _Pair) -> bool:
     """One and the same value everywhere."""
     both = pair.before.counts + pair.after.counts
     if pair.kind == "number":

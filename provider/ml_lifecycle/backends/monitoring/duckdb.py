@@ -17,7 +17,6 @@ from ml_lifecycle.backends.monitoring.frames import (
     NO_BLOCK,
     NO_BLOCK_KEY,
     SAMPLE_ROWS,
-    UNITS,
     Blocks,
     Grouped,
     Moments,
@@ -30,6 +29,7 @@ from ml_lifecycle.backends.monitoring.frames import (
 )
 from ml_lifecycle.backends.monitoring.profiles import ColumnFrame, ColumnProfile, Frame, Profile, merge
 from ml_lifecycle.core.errors import ColumnError, DataError, MissingLibraryError, NoRowsError, PartitionUnreadableError
+from ml_lifecycle.core.evaluation import PERIODS
 
 if TYPE_CHECKING:
     import duckdb
@@ -549,7 +549,7 @@ class _Grouping:
     def of(cls, block: str | None, time: str | None, types: dict[str, str], where: str) -> _Grouping:
         if block is None:
             return cls(None)
-        if block in UNITS and time is not None:
+        if block in PERIODS and time is not None:
             known_columns([time], types, where)
             if not (_is_time(types[time]) or types[time] == "VARCHAR" or types[time].startswith("ENUM")):
                 raise ColumnError(f"{time!r} holds no points in time but {types[time].lower()}", where=where)
@@ -557,7 +557,7 @@ class _Grouping:
             inside = f"{moment} >= TIMESTAMP '0001-01-01' AND {moment} < TIMESTAMP '9999-12-31'"
             key = f"CASE WHEN {inside} THEN epoch_us(date_trunc('{block}', {moment})) ELSE {NO_BLOCK_KEY} END"
             return cls(key, block)
-        if block in UNITS and block not in types:
+        if block in PERIODS and block not in types:
             raise ColumnError(f"blocks by {block} need a time column", where=where, way_out="name one as time")
         known_columns([block], types, where)
         return cls(f"coalesce({_as_text(block, types[block])}, {_text(NO_BLOCK)})")

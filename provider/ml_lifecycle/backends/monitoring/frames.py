@@ -31,7 +31,6 @@ MOST_BLOCKS: Final = 20_000
 
 NO_BLOCK_KEY: Final = -(2**62)
 """Its key where blocks are of a unit of time; no timestamp of a four-digit year reaches it."""
-UNITS: Final = ("hour", "day", "week", "month")
 
 _BINS: Final = 2048
 _MOST_BINS: Final = 8192

@@ -19,7 +19,6 @@ from ml_lifecycle.backends.monitoring.frames import (
     NO_BLOCK,
     NO_BLOCK_KEY,
     SAMPLE_ROWS,
-    UNITS,
     Blocks,
     Grouped,
     Moments,
@@ -33,6 +32,7 @@ from ml_lifecycle.backends.monitoring.frames import (
 )
 from ml_lifecycle.backends.monitoring.profiles import ColumnFrame, ColumnProfile, Frame, Profile
 from ml_lifecycle.core.errors import ColumnError, ConfigurationError, DataError, NoRowsError, PartitionMissingError
+from ml_lifecycle.core.evaluation import PERIODS
 
 if TYPE_CHECKING:
     from ml_lifecycle.backends.monitoring.base import Table
@@ -387,12 +387,12 @@ class _Opened:
         """What makes a row's block; ``None``: nothing."""
         if block is None:
             return None
-        if block in UNITS and time is not None:
+        if block in PERIODS and time is not None:
             known_columns([time], self.types, self.where)
             if not (_is_time(self.types[time]) or isinstance(self.types[time], sa.String)):
                 raise ColumnError(f"{time!r} holds no points in time but {self.types[time]}", where=self.where)
             return sa.func.coalesce(self.dialect.moment(self.table.c[time], block), NO_BLOCK_KEY)
-        if block in UNITS and block not in self.types:
+        if block in PERIODS and block not in self.types:
             raise ColumnError(f"blocks by {block} need a time column", where=self.where, way_out="name one as time")
         known_columns([block], self.types, self.where)
         return sa.func.coalesce(self.dialect.text(self.table.c[block]), NO_BLOCK)
@@ -404,7 +404,7 @@ class _Opened:
         keys = sa.select(key.label("b")).subquery()
         query = sa.select(keys.c.b, sa.func.count()).group_by(keys.c.b).limit(MOST_BLOCKS + 1)
         found = [(one, int(rows)) for one, rows in self.connection.execute(query)]
-        return Blocks.of(found, unit=unit if unit in UNITS else None, where=self.where)
+        return Blocks.of(found, unit=unit if unit in PERIODS else None, where=self.where)
 
     def count(self, frame: ColumnFrame, key: Expression | None, blocks: Blocks) -> ColumnProfile:
         """One column's counts."""
