@@ -35,7 +35,13 @@ evaluation:
     - {{metric: roc_auc, versus: champion, margin: 0.05}}
 approval: {{required: on_inconclusive, approvers: [approver]}}
 scoring: {{schedule: "@monthly", start: 2024-03-01, end: 2024-03-31, output: "scored/{{{{ partition }}}}"}}
-monitoring: {{schedule: "@monthly", start: 2024-03-01, end: 2024-03-31, on_drift: retrain}}
+monitoring:
+  schedule: "@monthly"
+  start: 2024-03-01
+  end: 2024-03-31
+  performance: {{metric: roc_auc, at_least: 0.1}}
+  on_drift: retrain
+  on_performance: rollback
 """
 DEADLINE_S = 180
 
@@ -101,3 +107,12 @@ def test_the_second_training_says_that_drift_asked_for_it(life: Trial) -> None:
     assert len(retrained) == 1
     assert "drift" in retrained[0]["reason"]
     assert retrained[0]["partitions"] == [MONTHS[-1], DRIFTED]
+
+
+def test_a_retraining_asks_for_no_rollback(life: Trial) -> None:
+    engineer = life.by("engineer")
+
+    events = engineer.call("GET", "assets/events", params={"limit": 100})["asset_events"]
+
+    assert [event["name"] for event in events if event["source_task_id"] == "respond"] == [f"{MODEL}_retrain"]
+    assert engineer.runs(f"{MODEL}_rollback") == []
