@@ -31,7 +31,7 @@ LEAST_ROWS: Final = 20
 LEAST_BLOCKS: Final = 8
 """With fewer blocks in the reference, nobody knows how much blocks differ."""
 LEAST_EXPECTED: Final = 5.0
-"""Cells where fewer rows are expected on the smaller side are counted as one (Cochran 1954)."""
+"""Cells where fewer rows are expected on the smaller side are counted with others (Cochran 1954)."""
 MOST_CORRELATED: Final = 0.95
 _MUCH_LARGER: Final = 2.0
 """Blocks so many times as large as those of the reference show what these did not."""
