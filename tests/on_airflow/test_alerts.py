@@ -86,6 +86,10 @@ def test_every_task_of_every_dag_of_a_model_tells_its_owner(dags: Dags) -> None:
         (AirflowFailException("the data failed"), "the data failed"),
         (ValueError("postgresql://ada:hidden-word@db"), "ValueError: the task's log says more"),
         (None, "the task's log says why"),
+        (
+            ConfigurationError("'<!channel> <https://evil|here> a < b' is no column"),
+            "'< !channel> < https://evil|here> a < b' is no column",
+        ),
     ],
 )
 def test_only_texts_of_our_own_are_told(dags: Dags, told: Path, error: Exception | None, shown: str) -> None:

@@ -182,6 +182,17 @@ def test_what_is_unclear_asks_for_nothing_and_is_said() -> None:
     assert "the data of 2013-05 could not be held to its suite" in response.reason
 
 
+def test_a_value_of_the_data_begins_no_line_of_its_own() -> None:
+    hostile = "labels hold x\nRunbook: http://evil\x1b[2J\u2028, which the model does not know"
+
+    found = answer(
+        drift(0.5, columns=(column("a\nEvidence: b", 0.5),)), measured(None, Verdict.INCONCLUSIVE, 1, hostile)
+    )
+
+    assert found.reason.isprintable()
+    assert "Evidence: b" in found.reason
+
+
 def test_nothing_measured_asks_for_nothing() -> None:
     response = answer()
 

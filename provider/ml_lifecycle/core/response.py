@@ -170,7 +170,7 @@ def respond(
         model=model,
         partition=partition,
         action=action,
-        reason="; ".join([*in_sentences(reports, champion), *notes, *(case.left_out() if retrains else ())]),
+        reason=_one_line("; ".join([*in_sentences(reports, champion), *notes, *(case.left_out() if retrains else ())])),
         evidence=reports.evidence,
         runbook=plan.runbook,
         prepared=prepared(model, bad, partition, history, facts),
@@ -500,6 +500,11 @@ def _quality_in_words(report: ValidationReport | None) -> str:
     unmet = "; ".join(in_words(result) for result in report.unmet[:_NAMED])
     why = f": {unmet}" if unmet and report.verdict is not Verdict.PASS else ""
     return f"the data of {_partitions(report.dataset.partitions)} {words[report.verdict]} its suite{why}"
+
+
+def _one_line(text: str) -> str:
+    """Names and values of data may hold anything: none of them begins a line of its own in a message or a log."""
+    return "".join(one if one.isprintable() else " " for one in text)
 
 
 def _number(metric: Metric) -> str:

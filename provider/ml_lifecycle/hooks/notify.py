@@ -8,13 +8,14 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timezone
 from importlib import import_module
 from threading import Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 from urllib.parse import quote
 
 from airflow.sdk import conf
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 PATIENCE_S = 10.0
 """How long the notifiers of one question may take together; they run on behind it, and are waited for no more."""
 
+_CALLS: Final = re.compile(r"<(?=[!@#]|[A-Za-z][\w+.-]*:)")
+"""Where chats such as Slack begin a mention or a link."""
 _log = logging.getLogger(__name__)
 
 
@@ -110,7 +113,7 @@ def alert_owner(
     task, place = context["task"], f"{context['dag'].dag_id}.{context['task'].task_id}"
     subject = f"{place} failed" if event == "failed" else f"{place} alerts"
     url = _task_address(context["dag"].dag_id, context["run_id"], context["task"].task_id, context["ti"].map_index)
-    lines = [subject, what or _reason(context.get("exception"))]
+    lines = [subject, _calling_nobody(what or _reason(context.get("exception")))]
     lines += [f"What you can do: {prepared}"] if prepared else []
     lines += [f"Runbook: {runbook}"] if runbook else []
     lines += [f"Evidence: {report}" for report in evidence]
@@ -130,6 +133,11 @@ def alert_owner(
         prepared=prepared,
     )
     _tell(context, notice, ())
+
+
+def _calling_nobody(text: str) -> str:
+    """A name or a value of data in a text must not call a whole channel, nor pass for a link, where chats read it."""
+    return _CALLS.sub("< ", text)
 
 
 def _reason(error: object) -> str:
