@@ -279,3 +279,13 @@ def test_the_command_names_what_it_could_not_read(tmp_path: Path, capsys: pytest
     assert "21 lines could not be read:" in (told := capsys.readouterr().out)
     assert told.endswith("  and 1 more\n")
     assert main([*asked[:2], str(tmp_path / "none"), *asked[3:]]) == 64
+
+
+def test_a_log_that_cannot_be_written_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = capture(tmp_path, event("1,AA", "0.1"))
+    (tmp_path / "file").write_text("")
+    asked = ["capture", "--from", str(source), "--endpoint", "trips", "--columns", "miles,carrier"]
+
+    assert main([*asked, "--out", str(tmp_path / "file")]) == 64
+
+    assert "it cannot be written (Not a directory)" in capsys.readouterr().err

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_lifecycle.commands.output import CODES, DONE, FAILED, counted, print_json
+from ml_lifecycle.core.errors import RequestError
 
 if TYPE_CHECKING:
+    from ml_lifecycle.backends.data.local import LocalStore
     from ml_lifecycle.backends.monitoring.sagemaker_capture import Captured
 
 _NAMED: Final = 20
@@ -53,12 +55,26 @@ def capture(options: argparse.Namespace) -> int:
     columns = [name.strip() for name in options.columns.split(",")]
     store = LocalStore(options.out.absolute())
     with extras_named():
-        found = log_capture(options.source, options.endpoint, columns, store.write_file, key=options.key)
+        found = log_capture(options.source, options.endpoint, columns, _writer(store, options.out), key=options.key)
     if options.json:
         print_json(as_json(found))
     else:
         print("\n".join(told(found, options.out)))
     return FAILED if found.broken else DONE
+
+
+def _writer(store: LocalStore, out: Path) -> Callable[[str, bytes], None]:
+    def write(uri: str, content: bytes) -> None:
+        try:
+            store.write_file(uri, content)
+        except OSError as error:
+            raise RequestError(
+                f"it cannot be written ({error.strerror})",
+                where=f"--out {out}",
+                way_out="name a folder you may write to",
+            ) from None
+
+    return write
 
 
 def as_json(found: Captured) -> dict[str, Any]:
