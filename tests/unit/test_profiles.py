@@ -140,7 +140,13 @@ def not_a_mapping(folder: Path) -> None:
     (folder / "profile.json").write_text("[1]")
 
 
-FACTS = [edited(mean="x"), edited(low="q"), edited(deviation=math.nan), edited(infinite="z")]
+def flat(folder: Path) -> None:
+    facts = json.loads((folder / "profile.json").read_text())
+    facts["columns"][0]["frame"]["scale"] = 0.0
+    (folder / "profile.json").write_text(json.dumps(facts))
+
+
+FACTS = [flat, edited(low=10**400), edited(mean="x"), edited(low="q"), edited(deviation=math.nan), edited(infinite="z")]
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,7 @@ def load(folder: Path) -> Profile:
             columns = {one["frame"]["name"]: _read(place, one, arrays) for place, one in enumerate(facts["columns"])}
         profile = Profile(rows=facts["rows"], blocks=tuple(facts["blocks"]), columns=columns, by=facts["by"])
         _check(profile, len(facts["columns"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, zipfile.BadZipFile) as error:
         raise DataError(
             f"the profile cannot be read ({type(error).__name__})",
             where=str(folder),
@@ -299,7 +299,7 @@ def _check(profile: Profile, columns: int) -> None:
         numbers = (one.mean, one.deviation, one.low, one.high, one.infinite)
         if not all(one is None or (isinstance(one, (int, float)) and math.isfinite(one)) for one in numbers):
             raise ValueError("numbers that are none")
-        fits = one.counts.shape == (one.frame.bins,)
+        fits = one.frame.scale > 0 and one.frame.steps > 0 and one.counts.shape == (one.frame.bins,)
         fits = fits and one.blocks.shape == (len(profile.blocks), len(one.frame.cells) + 1)
         fits = fits and all(np.issubdtype(counts.dtype, np.int64) for counts in (one.counts, one.blocks))
         if not fits or one.counts.min() < 0 or one.blocks.min() < 0:
