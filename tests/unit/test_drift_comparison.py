@@ -286,6 +286,27 @@ def test_days_of_other_sizes_give_no_more_small_p_values_than_they_may(
     assert all(rises_no_faster(found, level) for level in (0.05, 0.01, 0.001))
 
 
+def of_a_chain_of_days(days: int, seed: int, *, shift: float = 0.0) -> Any:
+    """Days of 5,000 rows whose middles remember 0.8 of the day before."""
+    generator = np.random.default_rng(seed)
+    middles = np.empty((2_000, days))
+    middles[:, 0] = generator.standard_normal(2_000)
+    for day in range(1, days):
+        middles[:, day] = 0.8 * middles[:, day - 1] + 0.6 * generator.standard_normal(2_000)
+    below = ndtr(ndtri(np.linspace(0, 1, 11)) - 0.1 * middles[..., None] - shift)
+    return generator.multinomial(5_000, np.diff(below, axis=-1))
+
+
+def test_windows_of_days_that_follow_each_other_give_no_more_small_p_values_than_they_may() -> None:
+    reference = of_a_chain_of_days(30, 5)
+
+    found, _ = calibration.p_values(reference, of_a_chain_of_days(7, 6))
+    moved, _ = calibration.p_values(reference, of_a_chain_of_days(7, 6, shift=1.0))
+
+    assert all(rises_no_faster(found, level) for level in (0.05, 0.01, 0.001))
+    assert np.median(moved) < 0.01
+
+
 def test_a_constant_that_varies_now_is_found_in_larger_days() -> None:
     reference = np.zeros((30, 3), dtype=np.int64)
     reference[:, 0] = 48

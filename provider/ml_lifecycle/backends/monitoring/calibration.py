@@ -225,8 +225,8 @@ class _Tail:
         alone = [1 / np.maximum(side.sum(axis=-1), 1.0) for side in sides]
         scale = sum(alone)
         # Blocks that show no part of their own show no correlation either, and larger ones may have both.
-        larger = sum(_block_weight(side, np.zeros(())) for side in sides) / scale / spread.typical
-        unknown = (spread.correlation == 0) & (larger > _MUCH_LARGER)
+        plain = sum(_block_weight(side, np.zeros(())) for side in sides) / scale
+        unknown = (spread.correlation == 0) & (plain / spread.typical > _MUCH_LARGER)
         correlation = np.where(unknown, MOST_CORRELATED, spread.correlation)
         weights = [_block_weight(side, correlation) for side in sides]
         each = spread.effect / spread.dimensions
@@ -246,6 +246,8 @@ class _Tail:
         larger = np.maximum(weight / spread.typical, 1.0)
         known = (first / (larger * spread.observed)) ** 2
         freedom = spread.freedom * np.where(larger > 1, np.minimum(directions / part, known), directions / part)
+        # How alike neighbours are is an estimate too, and windows of several blocks rest on it.
+        freedom = freedom * np.sqrt(np.where(weight > 0, plain / np.maximum(weight, 1e-12), 1.0))
         return _tail_of(self._around(*variances) / scale, first, second, third, freedom=freedom)
 
     def _around(self, before: Values, after: Values) -> Values:
