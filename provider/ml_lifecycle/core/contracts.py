@@ -835,7 +835,6 @@ class PerformanceReport(Evidence):
     lag_s: float | None = None
     """How long after the row's event its label came, where the labels say when: the median, in seconds."""
     estimate: PerformanceEstimate | None = None
-    report_uri: str = ""
     at_least: float | None = None
     """The limit that the metric was held to, inclusive."""
     at_most: float | None = None

@@ -59,8 +59,8 @@ class Reports:
 
     @property
     def evidence(self) -> tuple[str, ...]:
-        """The reports that people can open."""
-        found = (self.performance, self.drift, self.quality)
+        """The reports that people can open; what performance was is on the page of the trend."""
+        found = (self.drift, self.quality)
         return tuple(report.report_uri for report in found if report is not None and report.report_uri)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from ml_lifecycle.core.contracts import MonitoringResponse, Stream
-from ml_lifecycle.core.errors import LifecycleError
 from ml_lifecycle.hooks.notify import alert_owner
 from ml_lifecycle.hooks.tasks import Handed
 from ml_lifecycle.links import ReportLink
@@ -218,18 +217,19 @@ class RespondToMonitoringOperator(LifecycleOperator):
             **(self.data or {}),
         )
         found = self.conclude(response.respond, job, tools)
+        trend = self._show_trend(found, tools)
         if found.told:
+            shown = (*found.evidence, *([trend] if trend else ()))
             alert_owner(
                 context,
                 model=self.model,
                 contact=self.contact,
                 event="alert",
                 what=found.reason,
-                evidence=[tools.report_url(uri) or uri for uri in found.evidence],
+                evidence=[tools.report_url(uri) or uri for uri in shown],
                 runbook=found.runbook,
                 prepared=found.prepared,
             )
-        self._show_trend(found, tools)
         announce_response(context, found)
         if found.action not in ("retrain", "rollback"):
             # A skipped task returns nothing, and what was found should still be readable beside it.
@@ -237,11 +237,13 @@ class RespondToMonitoringOperator(LifecycleOperator):
             raise AirflowSkipException(f"{found.action}: {found.reason}")
         return found.to_xcom()
 
-    def _show_trend(self, found: MonitoringResponse, tools: Tools) -> None:
-        """Put the page behind the task's button; what was decided stands without it."""
+    def _show_trend(self, found: MonitoringResponse, tools: Tools) -> str:
+        """Put the page behind the task's button and return its uri; what was decided stands without it."""
         from ml_lifecycle.stages.trend import publish_trend
 
         try:
             self.report_uri = publish_trend(self.model, found.partition, tools)
-        except LifecycleError as error:
-            self.log.warning("The trend could not be drawn: %s", error)
+        except Exception:
+            self.log.exception("The trend could not be drawn")
+            return ""
+        return self.report_uri
