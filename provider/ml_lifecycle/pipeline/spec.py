@@ -669,7 +669,7 @@ class MonitoringSection(Section):
     """Last day whose interval is watched."""
     reference: Literal["training", "previous", "same_weekday", "same_month"] = "training"
     """What the current data is compared with: the champion's training data, the partitions before the window, the same
-    weekdays of the weeks before, or the same partitions of the year before."""
+    weekdays of the weeks before, or the same calendar months of the year before."""
     reference_size: int = Field(default=28, ge=1, le=1000)
     """How many partitions previous and same_weekday go back for."""
     drift: DriftSection = Field(default_factory=DriftSection)

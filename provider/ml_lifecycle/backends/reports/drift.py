@@ -40,7 +40,7 @@ _REFERENCES: Final[Mapping[str, str]] = {
     "training": "the champion's training data",
     "previous": "the partitions before",
     "same_weekday": "the same weekdays before",
-    "same_month": "the same partitions of the year before",
+    "same_month": "the same calendar months of the year before",
 }
 _GLOSSARY: Final[Mapping[str, str]] = {
     "How far": (
