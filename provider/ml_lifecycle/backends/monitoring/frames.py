@@ -148,7 +148,8 @@ def _spread(values: Values, center: float) -> float:
         with np.errstate(over="ignore"):
             away = np.abs(values - center)
         away = away[(away > 0) & np.isfinite(away)]
-        spread = float(np.median(away)) if len(away) else abs(center)
+        # One of the distances itself: half the sum of the middle two may be infinite.
+        spread = float(np.quantile(away, 0.5, method="inverted_cdf")) if len(away) else abs(center)
     return spread if spread > 0 and math.isfinite(spread) and math.isfinite(1 / spread) else 1.0
 
 
@@ -294,6 +295,7 @@ class Moments:
     infinite: int = 0
 
 
+_STEADY_DIGITS: Final = 12
 _MOST_CANCELLED: Final = 1e6
 """Where a squared mean is so many times the variance, sums of squares say too little of it."""
 
@@ -352,8 +354,9 @@ class Grouped:
         if not rows:
             return Moments()
         with np.errstate(over="ignore", invalid="ignore"):
-            mean = float(self.sums["s"].sum()) / rows
-            square = float(self.sums["q"].sum()) / rows
+            # Groups come in any order, and sums of floats depend on theirs.
+            mean = float(np.sort(self.sums["s"]).sum()) / rows
+            square = float(np.sort(self.sums["q"]).sum()) / rows
         low, high = float(self.sums["low"].min()), float(self.sums["high"].max())
         known = all(math.isfinite(value) for value in (mean, square, low, high, frame.scale * mean + frame.center))
         known = known and not ("large" in self.sums and self.sums["large"].any())
@@ -362,6 +365,11 @@ class Grouped:
             return None
         deviation = frame.scale * math.sqrt(max(variance, 0.0)) if low < high else 0.0
         return Moments(frame.center + frame.scale * mean if low < high else low, deviation, low, high)
+
+
+def _steady(value: float | None) -> float | None:
+    """Without the last digits: threads add in any order, and the same rows have to give the same profile."""
+    return None if value is None else float(f"{value:.{_STEADY_DIGITS}g}")
 
 
 def column_profile(
@@ -384,8 +392,8 @@ def column_profile(
         frame=frame,
         counts=counts,
         blocks=cells,
-        mean=found.mean,
-        deviation=found.deviation,
+        mean=_steady(found.mean) if found.deviation else found.mean,
+        deviation=_steady(found.deviation),
         low=found.low,
         high=found.high,
         infinite=found.infinite,
