@@ -115,6 +115,20 @@ def test_lost_performance_brings_the_earlier_version_back_once_and_people_are_to
         assert words in notice["message"]
 
 
+def test_a_trend_that_cannot_be_drawn_keeps_nobody_from_being_told(
+    flights: dict[str, Any], told: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise RuntimeError("out of ink")
+
+    monkeypatch.setattr("ml_lifecycle.stages.trend.publish_trend", broken)
+
+    answer, _ = respond(flights["flights_monitor"].get_task("respond"), lost("flights", 2), "march")
+
+    (notice,) = [json.loads(line) for line in told.read_text().splitlines()]
+    assert (answer["action"], notice["event"], notice["evidence"]) == ("rollback", "alert", [])
+
+
 @pytest.mark.parametrize(
     ("action", "emitted"), [("retrain", ["late_retrain"]), ("rollback", ["late_rollback_wanted"]), ("alert", [])]
 )
