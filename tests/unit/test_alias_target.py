@@ -10,8 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from ml_lifecycle.backends.deployment.alias import AliasTarget
+from ml_lifecycle.backends.deployment.base import Means
 from ml_lifecycle.backends.tracking.local import LocalTracking
 from ml_lifecycle.core.contracts import Move
+from tests.fakes.places import no_package
 
 MOVE = Move(
     model="flights",
@@ -35,8 +37,12 @@ def registry(tmp_path: Path) -> LocalTracking:
     return tracking
 
 
+def means(registry: LocalTracking) -> Means:
+    return Means(registry=registry, package=no_package)
+
+
 def test_model_and_version_say_which_decision_the_alias_was_set_for(registry: LocalTracking) -> None:
-    AliasTarget().deploy(MOVE, registry)
+    AliasTarget().promote(MOVE, means(registry))
 
     version = registry.version("flights", 1)
     assert version is not None
@@ -52,18 +58,18 @@ def test_a_tag_that_somebody_made_unreadable_is_written_anew(registry: LocalTrac
     registry.ensure_version("flights", training_key="1" * 64, uri="runs:/1/model", run_id="1", tags={})
     registry.tag_model("flights", {FENCE: text})
 
-    AliasTarget().deploy(MOVE, registry)
+    AliasTarget().promote(MOVE, means(registry))
 
     assert registry.alias("flights", "champion") == 1
-    assert AliasTarget().epoch("flights", "test", registry) == 3
+    assert AliasTarget().status("flights", means(registry)).epoch == 3
 
 
 def test_aliases_of_one_model_are_fenced_apart(registry: LocalTracking) -> None:
-    AliasTarget().deploy(MOVE, registry)
-    AliasTarget(alias="dark").deploy(MOVE.model_copy(update={"epoch": 1, "environment": "prod"}), registry)
+    AliasTarget().promote(MOVE, means(registry))
+    AliasTarget(alias="dark").promote(MOVE.model_copy(update={"epoch": 1, "environment": "prod"}), means(registry))
 
-    assert AliasTarget().epoch("flights", "test", registry) == 3
-    assert AliasTarget(alias="dark").epoch("flights", "prod", registry) == 1
+    assert AliasTarget().status("flights", means(registry)).epoch == 3
+    assert AliasTarget(alias="dark").status("flights", means(registry)).epoch == 1
 
 
 def test_an_alias_of_rehearsals_is_no_place_to_serve() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -12,8 +12,8 @@ import pytest
 
 from ml_lifecycle.backends import deployment
 from ml_lifecycle.backends.deployment.alias import AliasTarget
+from ml_lifecycle.backends.deployment.base import Means, Serving
 from ml_lifecycle.backends.ledger.base import Ledger
-from ml_lifecycle.backends.tracking.base import Registry
 from ml_lifecycle.core.contracts import Ask, ModelVersion, Move, Posting, RunRequest, Verdict, Vote
 from ml_lifecycle.core.errors import (
     DigestMismatchError,
@@ -27,6 +27,7 @@ from ml_lifecycle.core.errors import (
     UnknownBackendError,
 )
 from ml_lifecycle.stages.approval import ApprovalJob, pose
+from ml_lifecycle.stages.champion import means_of
 from ml_lifecycle.stages.deployment import (
     DeploymentJob,
     DrillJob,
@@ -224,16 +225,16 @@ class Crash(Exception):  # noqa: N818  # stands for a killed process, which is n
 class Fragile(AliasTarget):
     """Crashes once, at the point that is pending: it is looked at before the move, and observed after it."""
 
-    def deploy(self, move: Move, registry: Registry) -> None:
+    def promote(self, move: Move, means: Means) -> None:
         _crash("before deploying")
-        super().deploy(move, registry)
+        super().promote(move, means)
         _deployed.append(move)
         _crash("after deploying")
 
-    def observe(self, model: str, registry: Registry) -> Mapping[int, int]:
+    def status(self, model: str, means: Means) -> Serving:
         point = "observing" if _deployed else "looking"
         _crash(f"before {point}")
-        seen = super().observe(model, registry)
+        seen = super().status(model, means)
         _crash(f"after {point}")
         return seen
 
@@ -276,7 +277,7 @@ def test_a_move_that_was_made_in_time_is_carried_out_even_after_the_approval_ran
 ) -> None:
     job = decided(noon, registered(noon, tmp_path, 1))
     with monkeypatch.context() as down:
-        down.setattr(AliasTarget, "deploy", _unreachable)
+        down.setattr(AliasTarget, "promote", _unreachable)
         with pytest.raises(ServiceUnavailableError):
             deploy(job, noon)
 
@@ -363,15 +364,15 @@ def test_a_try_that_was_overtaken_puts_back_what_the_newer_move_set(
 ) -> None:
     released(noon, tmp_path, 1)
     job = decided(noon, registered(noon, tmp_path, 2))
-    real = AliasTarget.deploy
+    real = AliasTarget.promote
 
-    def overtaken(self: AliasTarget, move: Move, registry: Registry) -> None:
+    def overtaken(self: AliasTarget, move: Move, means: Means) -> None:
         if move.epoch == 2:
-            monkeypatch.setattr(AliasTarget, "deploy", real)
+            monkeypatch.setattr(AliasTarget, "promote", real)
             roll_back(back(), noon)
-        real(self, move, registry)
+        real(self, move, means)
 
-    monkeypatch.setattr(AliasTarget, "deploy", overtaken)
+    monkeypatch.setattr(AliasTarget, "promote", overtaken)
     noon.ledger.release(_version_of(noon, 2), job.decision, moved_by="ada", at=NOON)
     with pytest.raises(StaleEpochError):
         deploy(job, noon)
@@ -696,7 +697,7 @@ def test_a_writer_that_passed_the_fence_before_a_rollback_is_undone(
         deploy(job, noon)
 
     assert champion(noon) == 1
-    assert AliasTarget().epoch("flights", "test", noon.registry) == 3
+    assert AliasTarget().status("flights", means_of(noon)).epoch == 3
 
 
 # --- Drills ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ml_lifecycle.core.contracts import Rate
+from ml_lifecycle.core.values import parse_duration, parse_share
 from ml_lifecycle.pipeline.schema import field_docs, json_schema, markdown, sections
 from ml_lifecycle.pipeline.spec import (
     Ambiguous,
@@ -22,9 +23,7 @@ from ml_lifecycle.pipeline.spec import (
     check_schedule,
     check_template,
     parse_day,
-    parse_duration,
     parse_rate,
-    parse_share,
 )
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -14,6 +14,7 @@ from ml_lifecycle.backends.deployment.alias import AliasTarget
 from ml_lifecycle.core.contracts import ApprovalTerms, Ask, Posting, Vote
 from ml_lifecycle.core.errors import ServiceUnavailableError
 from ml_lifecycle.core.invariants import violations
+from ml_lifecycle.stages.champion import means_of
 from ml_lifecycle.stages.deployment import DeploymentJob, RollbackJob, deploy, roll_back
 from ml_lifecycle.stages.reconciliation import (
     Reconciliation,
@@ -46,7 +47,7 @@ def left_open(tools: Tools, folder: Path, number: int, monkeypatch: pytest.Monke
     """A release that ended after its intent was written, before the target was reached."""
     job = decided(tools, registered(tools, folder, number))
     with monkeypatch.context() as crashing, suppress(ServiceUnavailableError):
-        crashing.setattr(AliasTarget, "deploy", _unreachable)
+        crashing.setattr(AliasTarget, "promote", _unreachable)
         deploy(job, tools)
     return job
 
@@ -113,7 +114,7 @@ def test_a_target_that_claims_an_epoch_which_the_ledger_never_made_is_put_right(
     report = reconcile(JOB, noon)
 
     assert "claims epoch 99" in report.repaired[0]
-    assert AliasTarget().epoch("flights", "test", noon.registry) == 1
+    assert AliasTarget().status("flights", means_of(noon)).epoch == 1
     released(noon, tmp_path, 2)
     assert champion(noon) == 2
 

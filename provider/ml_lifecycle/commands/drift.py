@@ -105,7 +105,8 @@ def drift(options: argparse.Namespace) -> int:
 def policy_of(options: argparse.Namespace) -> DriftPolicy:
     """What the options ask for."""
     from ml_lifecycle.core.contracts import DriftPolicy, Rate
-    from ml_lifecycle.pipeline.spec import parse_rate, parse_share
+    from ml_lifecycle.core.values import parse_share
+    from ml_lifecycle.pipeline.spec import parse_rate
 
     rate = getattr(options, "false_alarms", None)
     effect = _read(parse_share, getattr(options, "min_effect", "3%"), "--min-effect")

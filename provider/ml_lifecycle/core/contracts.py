@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ml_lifecycle.core.values import Share, StoredDuration
 
 Scalar = str | int | float | bool | None
 Stream = Literal["train", "release", "score", "monitor", "rollback", "drill"]
@@ -635,6 +637,158 @@ class DrillReport(Evidence):
     """How long it may take."""
     detail: str = ""
     """Why it would not work, or why nothing is known."""
+
+
+# --- Rollout ---------------------------------------------------------------------------------------------------------
+
+
+class QualityPolicy(Contract):
+    """What a new version's answers must be worth beside the old one's, once their labels are in."""
+
+    metric: Literal["accuracy", "brier", "absolute_error", "squared_error"] = "accuracy"
+    """Loss of one answer: wrong or right, squared distance of the probability, distance, squared distance."""
+    margin: float = Field(default=0.02, gt=0)
+    """Loss that has to be ruled out before all traffic goes to the new version, in the metric's unit."""
+    tolerance: float = Field(default=0.0, ge=0)
+    """Loss that is not worth a rollback, in the metric's unit."""
+
+
+class AnalysisPolicy(Contract):
+    """What a new version is held to at each step, and how long one waits for an answer."""
+
+    max_error_rate: Share = Field(default=0.01, gt=0, lt=1)
+    """Share of its requests that may fail; a request that the old version had to answer instead has failed."""
+    latency_p95_ms: float | None = Field(default=None, gt=0)
+    """What 95 of 100 requests have to be faster than."""
+    max_latency_ratio: float = Field(default=1.25, ge=1)
+    """How many times the old version's 95th percentile its own may be."""
+    max_prediction_shift: Share | None = Field(default=None, gt=0, lt=1)
+    """Share of the same requests that the two versions may answer differently by more than a step of the scores: the
+    Kolmogorov-Smirnov distance of their scores; left out, it is measured and decides nothing."""
+    quality: QualityPolicy | None = None
+    """Left out: no labels are waited for."""
+    min_requests: int = Field(default=500, ge=1)
+    """That the new version has answered at a step before it passes."""
+    max_wait: StoredDuration = timedelta(hours=1)
+    """How long a step waits for an answer before it is inconclusive."""
+    look_every: StoredDuration = timedelta(seconds=10)
+    false_rollbacks: Share = Field(default=0.05, gt=0, le=0.5)
+    """How often at most a version as good as the old one is rolled back, over all checks, looks and steps."""
+    on_inconclusive: Literal["hold", "ask", "rollback", "continue"] = "hold"
+    """Hold: the split stays, and looking goes on. Ask: a person answers, and looking goes on meanwhile."""
+
+
+class Histogram(Contract):
+    """How many requests took how long."""
+
+    bounds_ms: tuple[float, ...]
+    """Upper bounds in rising order; what took longer than the last one is counted behind it."""
+    counts: tuple[int, ...]
+    """One more than there are bounds."""
+
+
+class Observation(Contract):
+    """What one version did in a window."""
+
+    version: int
+    requests: int = Field(ge=0)
+    """That were sent to it first, whoever answered them in the end."""
+    errors: int = Field(default=0, ge=0)
+    """Of these, that it did not answer: server errors, broken connections, and what another version had to answer."""
+    retried: int = Field(default=0, ge=0)
+    """Of the errors, those that users never saw."""
+    latency: Histogram | None = None
+    """``None`` where the target does not tell."""
+
+
+class Losses(Contract):
+    """What a version's answers were worth, as far as their labels are in."""
+
+    version: int
+    rows: int = Field(ge=0)
+    total: float = 0.0
+    """Sum of the rows' losses."""
+    squares: float = Field(default=0.0, ge=0)
+    """Sum of their squares."""
+
+
+class PairedScores(Contract):
+    """Two versions' answers to the same requests."""
+
+    rows: int = Field(ge=0)
+    distance: float | None = None
+    """Kolmogorov-Smirnov distance of the scores' distributions."""
+    p_value: float | None = Field(default=None, ge=0, le=1)
+    mean_difference: float | None = None
+    """New minus old."""
+    low: float | None = None
+    """Bounds of the mean difference, 95%."""
+    high: float | None = None
+    flipped: float | None = Field(default=None, ge=0, le=1)
+    """Share of the requests that get another label; ``None`` for numbers."""
+    failed: int = Field(default=0, ge=0)
+    """Requests that the new version could not answer."""
+
+
+class StepEvidence(Contract):
+    """Everything known about one step."""
+
+    percent: int = Field(ge=0, le=100)
+    """Of the traffic that the new version gets; 0 in the shadow."""
+    began_at: datetime
+    old: Observation | None = None
+    new: Observation | None = None
+    old_losses: Losses | None = None
+    new_losses: Losses | None = None
+    paired: PairedScores | None = None
+    fault: str = ""
+    """What the target itself found wrong, such as a server that died or an update that was rolled back silently."""
+
+
+class StepCheck(Contract):
+    """One thing that a step was held to."""
+
+    name: Literal["target", "error rate", "latency", "latency ratio", "quality", "prediction shift", "answers"]
+    verdict: Verdict
+    observed: float | None = None
+    low: float | None = None
+    """Bounds that hold at all looks together."""
+    high: float | None = None
+    limit: float | None = None
+    detail: str = ""
+
+
+class StepReport(Evidence):
+    """What one step of a rollout came to."""
+
+    model: str
+    environment: str
+    epoch: int = Field(ge=1)
+    version: int
+    percent: int = Field(ge=0, le=100)
+    verdict: Verdict
+    checks: tuple[StepCheck, ...] = ()
+    evidence: StepEvidence
+    policy: AnalysisPolicy = AnalysisPolicy()
+    traffic: dict[str, int] = {}
+    """Percent by version, as the target told it."""
+    looks: int = Field(default=1, ge=1)
+    report_uri: str = ""
+
+
+class TrafficShift(Evidence):
+    """A change of traffic that is about to be made, written down before."""
+
+    model: str
+    environment: str
+    epoch: int = Field(ge=1)
+    version: int
+    percent: int = Field(ge=0, le=100)
+    """Of the traffic to the version; the rest goes to the one before."""
+    because: str = ""
+
+
+# --- Around it ------------------------------------------------------------------------------------------------------
 
 
 class EscalationNotice(Evidence):

@@ -15,8 +15,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ml_lifecycle.core.contracts import Rate
+from ml_lifecycle.core.values import parse_share
 from ml_lifecycle.pipeline.loader import model_in
-from ml_lifecycle.pipeline.spec import PRESETS, Pipeline, Section, parse_share
+from ml_lifecycle.pipeline.spec import PRESETS, Pipeline, Section
 
 _HEAD = """# The pipeline file
 

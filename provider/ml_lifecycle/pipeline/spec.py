@@ -41,12 +41,10 @@ from ml_lifecycle.core.deployment import DEFAULT_TARGET
 from ml_lifecycle.core.errors import did_you_mean
 from ml_lifecycle.core.evaluation import HIGHER_IS_BETTER, METRICS, OPERATIONAL, PERIODS
 from ml_lifecycle.core.request import HyperparameterSpec
+from ml_lifecycle.core.values import parse_duration, parse_share
 
 PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
 
-_DURATION = re.compile(r"([0-9]{1,6})(w|d|h|m|s)")
-_UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%")
 _RATE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?) +per +(day|week|month|quarter|year)")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _PLACEHOLDER = re.compile(r"\{\{ *partition *\}\}")
@@ -70,26 +68,6 @@ class Ambiguous(str):
 
 
 # --- Values ----------------------------------------------------------------------------------------------------------
-
-
-def parse_duration(value: Any) -> Any:
-    """``72h``, ``7d``, ``30m``, ``90s`` or ``2w`` as a time span."""
-    if isinstance(value, timedelta):
-        return value
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError(f"{value!r} is not a duration; write a whole number and a unit, such as 90s, 30m, 72h or 7d")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
-
-
-def parse_share(value: Any) -> Any:
-    """``20%`` as 0.2; a number is a share already."""
-    if not isinstance(value, str):
-        return value
-    found = _PERCENT.fullmatch(value)
-    if found is None:
-        raise ValueError(f"{value!r} is not a share; write it as a percentage such as 20%, or as a number such as 0.2")
-    return float(found[1]) / 100
 
 
 def parse_rate(value: Any) -> Any:

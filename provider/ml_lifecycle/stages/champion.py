@@ -6,10 +6,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.backends.callables import callable_digest
+from ml_lifecycle.backends.deployment.base import Means
 from ml_lifecycle.backends.files import digest_of_folder
 from ml_lifecycle.backends.models.base import PackageInfo, read_info
 from ml_lifecycle.backends.models.inputs import predict
@@ -196,6 +198,17 @@ def verified_package(uri: str, digest: str, tools: Tools) -> Iterator[Path]:
                 way_out="its files were changed after training; train again, and find out who changed them",
             )
         yield folder
+
+
+def means_of(tools: Tools) -> Means:
+    """What a deployment target may use of these tools."""
+    return Means(
+        registry=tools.registry,
+        package=partial(verified_package, tools=tools),
+        client=tools.client,
+        serving_home=tools.serving_home,
+        trusted_types=tools.trusted_types,
+    )
 
 
 @contextmanager

@@ -44,7 +44,7 @@ from ml_lifecycle.core.errors import (
     StaleEpochError,
     TargetRefusedError,
 )
-from ml_lifecycle.stages.champion import load_champion, verified_package
+from ml_lifecycle.stages.champion import load_champion, means_of, verified_package
 from ml_lifecycle.stages.evidence import registration_of
 from ml_lifecycle.stages.response import is_wanted
 from ml_lifecycle.stages.runner import Tools
@@ -104,7 +104,7 @@ def deploy(job: DeploymentJob, tools: Tools) -> Deployment | None:
         right = _Right(decision.ask.ask_id, version, job, tools)
         right.check()
         _check_bytes(version.uri, version.digest, tools)
-        target.observe(version.name, tools.registry)  # what cannot be looked at must not be moved
+        target.status(version.name, means_of(tools))  # what cannot be looked at must not be moved
         right.check()
     # The ledger writes its own refusals down.
     options = target.model_dump(mode="json")
@@ -197,7 +197,7 @@ def restore(move: Move, target: DeploymentTarget, tools: Tools) -> None:
     _refuse_unfounded(move, tools)
     _check_bytes(move.uri, move.digest, tools)
     _refuse_superseded(move, tools)
-    target.restore(move, tools.registry)
+    target.restore(move, means_of(tools))
     _follow(move, target, tools)
 
 
@@ -389,7 +389,7 @@ def _looked_back(job: RollbackJob, tools: Tools) -> int | None:
     if back is None:
         return request.version
     _check_bytes(back.uri, back.digest, tools)
-    target_of(back, job.target).observe(request.model, tools.registry)
+    target_of(back, job.target).status(request.model, means_of(tools))
     return request.version if request.version is not None else back.version
 
 
@@ -431,9 +431,9 @@ def _carry_out(move: Move, places: Sequence[DeploymentTarget], check: Callable[[
 def _serve(move: Move, target: DeploymentTarget, refuse: Callable[[], None], tools: Tools) -> Mapping[int, int]:
     _check_bytes(move.uri, move.digest, tools)
     refuse()
-    target.deploy(move, tools.registry)
+    target.promote(move, means_of(tools))
     _follow(move, target, tools)
-    traffic = target.observe(move.model, tools.registry)
+    traffic = target.status(move.model, means_of(tools)).traffic
     _refuse_other_traffic(move, traffic, target)
     return traffic
 
@@ -446,7 +446,7 @@ def _follow(move: Move, target: DeploymentTarget, tools: Tools) -> None:
     head = tools.ledger.head(move.model, move.environment)
     if head is not None and head.epoch > move.epoch:
         _check_bytes(head.uri, head.digest, tools)
-        target.restore(head, tools.registry)
+        target.restore(head, means_of(tools))
     _refuse_superseded(move, tools)
 
 
@@ -480,7 +480,7 @@ def _refuse_other_traffic(move: Move, traffic: Mapping[int, int], target: Deploy
 def _rehearse(back: Move, otherwise: Mapping[str, Any], tools: Tools) -> None:
     target = target_of(back, otherwise)
     load_champion(back, tools)
-    traffic = target.rehearse(back, tools.registry)
+    traffic = target.rehearse(back, means_of(tools))
     if dict(traffic) != {back.version: ALL_TRAFFIC}:
         raise RollbackNotReadyError(
             f"the rehearsal served {dict(traffic) or 'nothing'}, not version {back.version} alone",

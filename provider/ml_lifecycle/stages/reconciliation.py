@@ -16,6 +16,7 @@ from ml_lifecycle.core.contracts import Ask, Contract, Deployment, EscalationNot
 from ml_lifecycle.core.deployment import ALL_TRAFFIC, DEFAULT_TARGET, SANDBOX
 from ml_lifecycle.core.errors import LedgerError, LifecycleError, PassingError, StaleEpochError
 from ml_lifecycle.core.invariants import AskRecord, Snapshot, Violation, is_open, violations
+from ml_lifecycle.stages.champion import means_of
 from ml_lifecycle.stages.deployment import finish, restore, target_of
 from ml_lifecycle.stages.runner import Tools, record
 
@@ -102,7 +103,7 @@ def snapshot(
     ledger, environment = tools.ledger, tools.environment
     # The target first: a release between the two readings must not look like a target that fell behind.
     head = ledger.head(model, environment)
-    observed = _place(head, target or DEFAULT_TARGET).observe(model, tools.registry) if look else None
+    observed = dict(_place(head, target or DEFAULT_TARGET).status(model, means_of(tools)).traffic) if look else None
     moves = ledger.moves(model, environment)
     if (moves[-1] if moves else None) != head:
         observed = None
@@ -157,8 +158,9 @@ def _repaired(job: ReconciliationJob, tools: Tools) -> dict[str, Any]:
 def _strange(head: Move, otherwise: Mapping[str, Any], tools: Tools) -> str:
     """How the target differs from the head; empty where it does not, or where a newer move was made meanwhile."""
     target = target_of(head, otherwise)
-    seen = dict(target.observe(head.model, tools.registry))
-    epoch = target.epoch(head.model, head.environment, tools.registry)
+    serving = target.status(head.model, means_of(tools))
+    seen = dict(serving.traffic)
+    epoch = serving.epoch if serving.environment == head.environment else 0
     # Read again after the target: what a newer move has just set is not strange.
     now = tools.ledger.head(head.model, head.environment)
     is_right = seen == {head.version: ALL_TRAFFIC} and epoch in (0, head.epoch)

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ml_lifecycle.backends.data.base import DataStore
+from ml_lifecycle.backends.deployment.base import no_client
 from ml_lifecycle.backends.ledger.base import Ledger
 from ml_lifecycle.backends.signing.keys import Keys, SigningKey
 from ml_lifecycle.backends.tracking.base import Registry, Tracking
@@ -73,6 +74,10 @@ class Tools:
     """What releases are told under; ``None`` where nothing is told."""
     approver_keys: Callable[[], Keys | None] = field(default=lambda: None)
     """Whose signed answers count; ``None`` where the deployment does not say."""
+    client: Callable[[str, str], Any] = field(default=no_client)
+    """``client(service, connection_id)``, as :attr:`ml_lifecycle.backends.deployment.base.Means.client` describes."""
+    serving_home: Path | None = None
+    """Where the model servers of this machine live; ``None`` where there are none."""
     clock: Callable[[], datetime] = field(default=utc_now)
 
 

@@ -8,10 +8,10 @@ from typing import Final, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from ml_lifecycle.backends.deployment.base import DeploymentTarget
+from ml_lifecycle.backends.deployment.base import ALL, DeploymentTarget, Means, Serving
 from ml_lifecycle.backends.tracking.base import Registry
 from ml_lifecycle.core.contracts import NAME, Contract, Move
-from ml_lifecycle.core.errors import StaleEpochError, TargetRefusedError
+from ml_lifecycle.core.errors import ServiceRefusedError, StaleEpochError, TargetRefusedError
 
 FENCE: Final = "ml_lifecycle.alias."
 """Start of the tag, on the registered model, that says which move an alias was set for."""
@@ -50,43 +50,49 @@ class AliasTarget(DeploymentTarget):
             raise ValueError(f"{alias!r} ends in {REHEARSAL!r}, as the aliases of rehearsals do; choose another word")
         return alias
 
-    def deploy(self, move: Move, registry: Registry) -> None:
+    def deploy(self, move: Move, means: Means) -> None:
+        """See that the registry has the version: nothing runs here."""
+        self._refuse_older(self._fence(move.model, means.registry), move)
+        _refuse_unknown(move, means.registry)
+
+    def promote(self, move: Move, means: Means) -> None:
         """Point the alias at the move's version, unless it does already."""
-        fence = self._fence(move.model, registry)
-        self._refuse_foreign(fence, move)
-        if fence is not None and fence.epoch > move.epoch:
-            raise StaleEpochError(
-                f"a newer move is in force: epoch {fence.epoch}, not {move.epoch}",
-                where=f"alias {self.alias} of {move.model}",
-                way_out="release anew; if the ledger was replaced by an older one, restore it",
-            )
-        self._set(move, fence, registry)
+        fence = self._fence(move.model, means.registry)
+        self._refuse_older(fence, move)
+        self._set(move, fence, means.registry)
 
-    def observe(self, model: str, registry: Registry) -> Mapping[int, int]:
+    def status(self, model: str, means: Means) -> Serving:
         """All traffic goes where the alias points; nowhere while there is none."""
-        version = registry.alias(model, self.alias)
-        return {} if version is None else {version: 100}
+        version, fence = means.registry.alias(model, self.alias), self._fence(model, means.registry)
+        return Serving(
+            traffic={} if version is None else {version: ALL},
+            epoch=fence.epoch if fence else 0,
+            environment=fence.environment if fence else "",
+            ready=tuple(one.version for one in means.registry.versions(model)),
+        )
 
-    def epoch(self, model: str, environment: str, registry: Registry) -> int:
-        """The epoch that the model's tag names; 0 where there is none, or it is another environment's."""
-        fence = self._fence(model, registry)
-        return fence.epoch if fence is not None and fence.environment == environment else 0
+    def destroy(self, model: str, environment: str, means: Means) -> None:
+        """Take the alias and its tag away."""
+        self._refuse_foreign(self._fence(model, means.registry), model, environment)
+        means.registry.remove_alias(model, self.alias)
+        if means.registry.model_tags(model).get(self._tag):
+            means.registry.tag_model(model, {self._tag: ""})
 
-    def restore(self, head: Move, registry: Registry) -> None:
+    def restore(self, head: Move, means: Means) -> None:
         """Point the alias at the head's version, and put the tag right."""
-        fence = self._fence(head.model, registry)
-        self._refuse_foreign(fence, head)
-        self._set(head, fence, registry)
+        fence = self._fence(head.model, means.registry)
+        self._refuse_foreign(fence, head.model, head.environment)
+        self._set(head, fence, means.registry)
 
-    def rehearse(self, move: Move, registry: Registry) -> Mapping[int, int]:
+    def rehearse(self, move: Move, means: Means) -> Mapping[int, int]:
         """Point ``<alias>-drill`` at the move's version, look where it points, and take it away."""
         alias = f"{self.alias}{REHEARSAL}"
         try:
-            registry.set_alias(move.model, alias, move.version)
-            version = registry.alias(move.model, alias)
+            means.registry.set_alias(move.model, alias, move.version)
+            version = means.registry.alias(move.model, alias)
         finally:
-            registry.remove_alias(move.model, alias)
-        return {} if version is None else {version: 100}
+            means.registry.remove_alias(move.model, alias)
+        return {} if version is None else {version: ALL}
 
     def _set(self, move: Move, fence: Fence | None, registry: Registry) -> None:
         """The tags first: from then on no older move gets through. A version that is not there stops it at once."""
@@ -102,23 +108,45 @@ class AliasTarget(DeploymentTarget):
             registry.tag_version(
                 move.model, move.version, {f"{FENCE}{self.alias}.{name}": value for name, value in shown.items()}
             )
-            registry.tag_model(move.model, {f"{FENCE}{self.alias}": tag.model_dump_json()})
+            registry.tag_model(move.model, {self._tag: tag.model_dump_json()})
         if registry.alias(move.model, self.alias) != move.version:
             registry.set_alias(move.model, self.alias, move.version)
 
     def _fence(self, model: str, registry: Registry) -> Fence | None:
         """What the tag says; a tag that somebody made unreadable says nothing."""
-        text = registry.model_tags(model).get(f"{FENCE}{self.alias}")
+        text = registry.model_tags(model).get(self._tag)
         try:
-            return Fence.model_validate_json(text) if text is not None else None
+            return Fence.model_validate_json(text) if text else None
         except ValidationError:
             return None
 
-    def _refuse_foreign(self, fence: Fence | None, move: Move) -> None:
-        if fence is not None and fence.environment != move.environment:
-            raise TargetRefusedError(
-                f"the alias belongs to the environment {fence.environment!r}, not {move.environment!r}",
+    @property
+    def _tag(self) -> str:
+        return f"{FENCE}{self.alias}"
+
+    def _refuse_older(self, fence: Fence | None, move: Move) -> None:
+        self._refuse_foreign(fence, move.model, move.environment)
+        if fence is not None and fence.epoch > move.epoch:
+            raise StaleEpochError(
+                f"a newer move is in force: epoch {fence.epoch}, not {move.epoch}",
                 where=f"alias {self.alias} of {move.model}",
-                way_out=f"give each environment an alias of its own, such as deployment: {{backend: alias, "
-                f"alias: {self.alias}-{move.environment}}}, or a tracking server of its own",
+                way_out="release anew; if the ledger was replaced by an older one, restore it",
             )
+
+    def _refuse_foreign(self, fence: Fence | None, model: str, environment: str) -> None:
+        if fence is not None and fence.environment != environment:
+            raise TargetRefusedError(
+                f"the alias belongs to the environment {fence.environment!r}, not {environment!r}",
+                where=f"alias {self.alias} of {model}",
+                way_out=f"give each environment an alias of its own, such as deployment: {{backend: alias, "
+                f"alias: {self.alias}-{environment}}}, or a tracking server of its own",
+            )
+
+
+def _refuse_unknown(move: Move, registry: Registry) -> None:
+    if registry.version(move.model, move.version) is None:
+        raise ServiceRefusedError(
+            f"there is no version {move.version}",
+            where=f"{move.model} in the registry",
+            way_out="it was deleted; restore it, or release another one",
+        )
