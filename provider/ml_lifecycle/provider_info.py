@@ -91,6 +91,13 @@ _OPTIONS = {
         "",
         "/srv/ml-lifecycle",
     ),
+    "serving_home": _option(
+        "Absolute folder in which this machine's model servers, their router and their supervisor live, made by "
+        "`ml-lifecycle serving up`; left empty: $AIRFLOW_HOME/serving.",
+        "string",
+        "",
+        "/srv/ml-serving",
+    ),
     "project_root": _option(
         "Folder below which callables and suites are found; left empty: the folder that holds the DAG file's dags/.",
         "string",

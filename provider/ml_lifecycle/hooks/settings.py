@@ -30,6 +30,8 @@ class Settings:
     estimators: tuple[str, ...]
     trusted_types: tuple[str, ...]
     http_timeout_s: float
+    serving_home: Path | None = None
+    """Absolute; where the model servers of this machine live."""
     notifiers: str = ""
     """JSON: a list of ``{"class": ..., "kwargs": {...}}``; read where somebody is to be told."""
 
@@ -41,7 +43,7 @@ def read_settings() -> Settings:
     """
     return Settings(
         environment=_option("environment", "dev"),
-        data_root=_path("data_root") or Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / SECTION,
+        data_root=_path("data_root") or _airflow_home() / SECTION,
         project_root=_path("project_root"),
         mlflow_conn_id=_option("mlflow_conn_id", "mlflow_default"),
         ledger_conn_id=_option("ledger_conn_id", "ml_lifecycle_ledger"),
@@ -50,8 +52,13 @@ def read_settings() -> Settings:
         estimators=_list("estimators", "sklearn."),
         trusted_types=_list("trusted_types", ""),
         http_timeout_s=_seconds("http_timeout_s", "30"),
+        serving_home=_path("serving_home") or _airflow_home() / "serving",
         notifiers=_option("notifiers", ""),
     )
+
+
+def _airflow_home() -> Path:
+    return Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
 
 
 def _option(name: str, default: str) -> str:

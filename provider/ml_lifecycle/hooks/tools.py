@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ml_lifecycle.hooks.clients import client_of
 from ml_lifecycle.hooks.ledger import LedgerHook
 from ml_lifecycle.hooks.mlflow import MlflowHook
 from ml_lifecycle.hooks.reports import report_address
@@ -50,6 +51,8 @@ def build_tools(settings: Settings, *, project: Path, run: str) -> Tools:
         run=run,
         estimators=settings.estimators,
         trusted_types=settings.trusted_types,
+        client=partial(client_of, timeout_s=settings.http_timeout_s),
+        serving_home=settings.serving_home,
     )
 
 
