@@ -710,6 +710,8 @@ class Losses(Contract):
     """Sum of the rows' losses."""
     squares: float = Field(default=0.0, ge=0)
     """Sum of their squares."""
+    unusable: int = Field(default=0, ge=0)
+    """Labelled answers beside them whose loss is no number, such as a score that is missing."""
 
 
 class PairedScores(Contract):
@@ -728,6 +730,13 @@ class PairedScores(Contract):
     """Share of the requests that get another label; ``None`` for numbers."""
     failed: int = Field(default=0, ge=0)
     """Requests that the new version could not answer."""
+    distance_low: float | None = None
+    """Bounds of the distance, 95%."""
+    distance_high: float | None = None
+    mismatched: int = Field(default=0, ge=0)
+    """Requests that were left out, as the old version does not answer them as the log says it did."""
+    detail: str = ""
+    """Why nothing can be concluded, with the way out; empty where the numbers count."""
 
 
 class StepEvidence(Contract):
@@ -743,6 +752,8 @@ class StepEvidence(Contract):
     paired: PairedScores | None = None
     fault: str = ""
     """What the target itself found wrong, such as a server that died or an update that was rolled back silently."""
+    notes: tuple[str, ...] = ()
+    """Why something is not known, in sentences."""
 
 
 class StepCheck(Contract):
