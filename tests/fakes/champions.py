@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ml_lifecycle.backends.files import digest_of_folder
 from ml_lifecycle.core.contracts import Ask, ModelVersion, Posting, RunRequest, Verdict, Vote
-from ml_lifecycle.stages.deployment import DeploymentJob, deploy
+from ml_lifecycle.stages.deployment import deploy
+from ml_lifecycle.stages.release_right import DeploymentJob
 from ml_lifecycle.stages.runner import Tools, record
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)

@@ -13,8 +13,9 @@ from ml_lifecycle.backends.signing.keys import SigningKey
 from ml_lifecycle.backends.tracking.local import LocalTracking
 from ml_lifecycle.core.contracts import ApprovalTerms, Ask, Deployment, GateRule, ModelVersion, RunRequest, Vote
 from ml_lifecycle.core.deployment import NAMED
-from ml_lifecycle.stages.deployment import DeploymentJob, deploy
+from ml_lifecycle.stages.deployment import deploy
 from ml_lifecycle.stages.evaluation import EvaluationJob, GateJob, RegistrationJob, evaluate, gate, register
+from ml_lifecycle.stages.release_right import DeploymentJob
 from ml_lifecycle.stages.runner import Tools, record, run
 from tests.fakes.champions import shown
 from tests.fakes.small_model import request, trained, with_project

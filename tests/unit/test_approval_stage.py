@@ -37,7 +37,8 @@ from ml_lifecycle.core.errors import (
     ServiceUnavailableError,
 )
 from ml_lifecycle.stages.approval import Answer, ApprovalJob, Question, candidate_of, pose, settle
-from ml_lifecycle.stages.deployment import DeploymentJob, RollbackJob, deploy, roll_back
+from ml_lifecycle.stages.deployment import RollbackJob, deploy, roll_back
+from ml_lifecycle.stages.release_right import DeploymentJob
 from ml_lifecycle.stages.runner import Tools, record
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)

@@ -29,13 +29,13 @@ from ml_lifecycle.core.errors import (
 from ml_lifecycle.stages.approval import ApprovalJob, pose
 from ml_lifecycle.stages.champion import means_of
 from ml_lifecycle.stages.deployment import (
-    DeploymentJob,
     DrillJob,
     RollbackJob,
     deploy,
     rehearse_rollback,
     roll_back,
 )
+from ml_lifecycle.stages.release_right import DeploymentJob
 from ml_lifecycle.stages.runner import Tools, record, run
 from tests.fakes import small_model
 from tests.fakes.champions import NOON, at, decided, registered, released

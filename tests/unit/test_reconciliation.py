@@ -15,7 +15,7 @@ from ml_lifecycle.core.contracts import ApprovalTerms, Ask, Posting, Vote
 from ml_lifecycle.core.errors import ServiceUnavailableError
 from ml_lifecycle.core.invariants import violations
 from ml_lifecycle.stages.champion import means_of
-from ml_lifecycle.stages.deployment import DeploymentJob, RollbackJob, deploy, roll_back
+from ml_lifecycle.stages.deployment import RollbackJob, deploy, roll_back
 from ml_lifecycle.stages.reconciliation import (
     Reconciliation,
     ReconciliationJob,
@@ -24,6 +24,7 @@ from ml_lifecycle.stages.reconciliation import (
     reconcile,
     snapshot,
 )
+from ml_lifecycle.stages.release_right import DeploymentJob
 from ml_lifecycle.stages.runner import Tools
 from tests.fakes.champions import HOUR, NOON, at, decided, registered, released
 

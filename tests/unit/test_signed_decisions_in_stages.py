@@ -16,7 +16,8 @@ from ml_lifecycle.core.data_approval import DataPolicy, ask_about
 from ml_lifecycle.core.deployment import NAMED
 from ml_lifecycle.core.errors import NoDecisionError, SignatureError
 from ml_lifecycle.stages.data_approval import require_approval
-from ml_lifecycle.stages.deployment import DeploymentJob, deploy
+from ml_lifecycle.stages.deployment import deploy
+from ml_lifecycle.stages.release_right import DeploymentJob
 from ml_lifecycle.stages.runner import Tools
 from tests.fakes.asking import ADA, BOB, HOUR, KEYS, NOON
 from tests.fakes.champions import registered

@@ -195,6 +195,18 @@ class ServiceUnavailableError(PassingError):
     """A service did not answer within its deadline."""
 
 
+class StillSettlingError(PassingError):
+    """A deployment target is on its way to what was asked of it."""
+
+
+class TargetFaultError(LifecycleError):
+    """A deployment target found that what it was asked for does not work, and does not send it any traffic."""
+
+
+class NotProvenError(LifecycleError):
+    """Traffic is not given to a version whose step before did not pass."""
+
+
 class ServiceRefusedError(LifecycleError):
     """A service answered that it will not do what was asked."""
 

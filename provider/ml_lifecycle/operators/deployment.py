@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from ml_lifecycle.core.contracts import Deployment
-    from ml_lifecycle.stages.deployment import DeploymentJob
+    from ml_lifecycle.stages.release_right import DeploymentJob
     from ml_lifecycle.stages.runner import Tools
 
 ANSWERS = "ml_lifecycle.sensors.approval:look_at_answers"
@@ -125,7 +125,7 @@ class DeployModelOperator(_MovesChampion):
             return self._deployed(self._job(context, tools), context, tools)
 
     def _job(self, context: Context, tools: Tools) -> DeploymentJob:
-        from ml_lifecycle.stages.deployment import DeploymentJob
+        from ml_lifecycle.stages.release_right import DeploymentJob
 
         gate = None if self.rules is None else self.job(_Gate, rules=self.rules, spec=self.measurement or {})
         request = self.resolved(context, tools)

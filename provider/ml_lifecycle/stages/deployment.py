@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from pydantic import Field
 
 from ml_lifecycle.backends.deployment import target_from
-from ml_lifecycle.backends.deployment.base import DeploymentTarget
-from ml_lifecycle.backends.signing.answers import verify_signed_votes
-from ml_lifecycle.core.approval import Required, option_means
+from ml_lifecycle.backends.deployment.base import DeploymentTarget, Serving
 from ml_lifecycle.core.contracts import (
-    DIGEST,
-    Ask,
     Contract,
-    Decision,
     Deployment,
     DrillReport,
-    ModelVersion,
     Move,
     RunRequest,
     Verdict,
@@ -30,9 +22,7 @@ from ml_lifecycle.core.deployment import (
     ALL_TRAFFIC,
     DEFAULT_TARGET,
     MONITORING,
-    SANDBOX,
     is_outdated,
-    objection,
 )
 from ml_lifecycle.core.errors import (
     LifecycleError,
@@ -42,25 +32,20 @@ from ml_lifecycle.core.errors import (
     RollbackOutdatedError,
     ServiceUnavailableError,
     StaleEpochError,
-    TargetRefusedError,
+    StillSettlingError,
+    TargetFaultError,
 )
-from ml_lifecycle.stages.champion import load_champion, means_of, verified_package
-from ml_lifecycle.stages.evidence import registration_of
+from ml_lifecycle.stages.champion import load_champion, means_of
+from ml_lifecycle.stages.release_right import (
+    DeploymentJob,
+    check_bytes,
+    refusal_audited,
+    refuse_sandbox,
+    right_of,
+    unblocked,
+)
 from ml_lifecycle.stages.response import is_wanted
 from ml_lifecycle.stages.runner import Tools
-
-
-class DeploymentJob(Contract):
-    """A decision to carry out, and where."""
-
-    request: RunRequest
-    decision: Decision
-    """Only names the ask: what counts is what the ledger says about it."""
-    target: dict[str, Any] = Field(default_factory=lambda: dict(DEFAULT_TARGET))
-    policy_digest: str | None = Field(default=None, pattern=DIGEST)
-    """Digest of the gate's rules as the pipeline says them at this moment; ``None`` where no pipeline does."""
-    required: Required | None = None
-    """When the pipeline asks a person, as it says at this moment; ``None`` where no pipeline does."""
 
 
 class RollbackJob(Contract):
@@ -92,25 +77,21 @@ def deploy(job: DeploymentJob, tools: Tools) -> Deployment | None:
     :raises DigestMismatchError: the model's bytes are not those that were approved; nothing is changed.
     :raises TargetRefusedError: a sandbox deploys nothing, and nobody deploys where another environment serves.
     """
-    request, ask = job.request, job.decision.ask
-    with _refusal_audited("release", request, tools):
-        _refuse_sandbox(request, tools)
+    request = job.request
+    with refusal_audited("release", request, tools):
         target = target_from(job.target)
-        _refuse_other(ask, request, tools)
-        decision = _standing(ask, tools)
-        if decision.outcome == "reject":
+        right = right_of(job, tools)
+        if right is None:
             return None
-        version = _version_of(decision.ask, tools)
-        right = _Right(decision.ask.ask_id, version, job, tools)
-        right.check()
-        _check_bytes(version.uri, version.digest, tools)
+        version, decision = right.version, right.decision
+        check_bytes(version.uri, version.digest, tools)
         target.status(version.name, means_of(tools))  # what cannot be looked at must not be moved
         right.check()
     # The ledger writes its own refusals down.
     options = target.model_dump(mode="json")
     move = tools.ledger.release(version, decision, moved_by=decision.decided_by, at=tools.clock(), target=options)
-    with _refusal_audited("release", request, tools):
-        return _carry_out(move, [target], right.check, tools)
+    with refusal_audited("release", request, tools):
+        return carry_out(move, [target], right.check, tools)
 
 
 def roll_back(job: RollbackJob, tools: Tools) -> Deployment:
@@ -129,8 +110,8 @@ def roll_back(job: RollbackJob, tools: Tools) -> Deployment:
     request, at = job.request, tools.clock()
     # A command has no run that could be repeated: each one is a rollback of its own.
     key = request.run_id or f"command {at.isoformat()}"
-    with _refusal_audited("rollback", request, tools):
-        _refuse_sandbox(request, tools)
+    with refusal_audited("rollback", request, tools):
+        refuse_sandbox(request, tools)
         move = tools.ledger.rolled_back(request.model, tools.environment, key)
         if move is None:
             _refuse_unwanted(request, tools)
@@ -146,8 +127,8 @@ def roll_back(job: RollbackJob, tools: Tools) -> Deployment:
             version=version,
             epoch=request.epoch,
         )
-    with _refusal_audited("rollback", request, tools):
-        return _carry_out(move, _places(move, job.target, tools), _no_objection, tools)
+    with refusal_audited("rollback", request, tools):
+        return carry_out(move, places_of(move, job.target, tools), no_objection, tools)
 
 
 def rehearse_rollback(job: DrillJob, tools: Tools) -> DrillReport:
@@ -184,8 +165,8 @@ def finish(move: Move, otherwise: Mapping[str, Any], tools: Tools) -> Deployment
     :param otherwise: Where to serve, if the ledger does not say where the move's version does.
     :raises NoDecisionError: the decision behind it is blocked, or is not there.
     """
-    places = _places(move, otherwise, tools)
-    return _carry_out(move, places, lambda: _refuse_unfounded(move, tools), tools)
+    places = places_of(move, otherwise, tools)
+    return carry_out(move, places, lambda: refuse_unfounded(move, tools), tools)
 
 
 def restore(move: Move, target: DeploymentTarget, tools: Tools) -> None:
@@ -194,11 +175,11 @@ def restore(move: Move, target: DeploymentTarget, tools: Tools) -> None:
     :raises NoDecisionError: the decision behind it is blocked, or is not there.
     :raises StaleEpochError: it is in force no longer.
     """
-    _refuse_unfounded(move, tools)
-    _check_bytes(move.uri, move.digest, tools)
-    _refuse_superseded(move, tools)
+    refuse_unfounded(move, tools)
+    check_bytes(move.uri, move.digest, tools)
+    refuse_superseded(move, tools)
     target.restore(move, means_of(tools))
-    _follow(move, target, tools)
+    follow(move, target, tools)
 
 
 def target_of(move: Move, otherwise: Mapping[str, Any]) -> DeploymentTarget:
@@ -209,93 +190,21 @@ def target_of(move: Move, otherwise: Mapping[str, Any]) -> DeploymentTarget:
 # --- Whether it may be done ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Right:
-    """What gives the right to a release; it is read anew each time."""
-
-    ask_id: str
-    version: ModelVersion
-    job: DeploymentJob
-    tools: Tools
-
-    def check(self) -> None:
-        """Refuse unless the decision gives the right at this moment, to the move or to finishing it."""
-        tools, name, job = self.tools, self.version.name, self.job
-        decision = _unblocked(self.ask_id, name, tools)
-        _refuse_contradicted(decision, tools)
-        _refuse_unsigned(decision, tools)
-        moves = tools.ledger.moves(name, tools.environment)
-        is_made = any(move.decision_id == self.ask_id for move in moves)
-        at = None if is_made else tools.clock()
-        why = objection(
-            decision,
-            self.version,
-            tools.environment,
-            moves,
-            at,
-            policy_digest=job.policy_digest,
-            required=job.required,
-        )
-        if why:
-            raise NoDecisionError(
-                why,
-                where=f"{name} in {tools.environment}",
-                way_out="train again or evaluate again where the gate changed, then ask for a new approval",
-            )
-
-
-def _no_objection() -> None:
+def no_objection() -> None:
     """A rollback needs no decision."""
 
 
-def _refuse_unfounded(move: Move, tools: Tools) -> None:
+def refuse_unfounded(move: Move, tools: Tools) -> None:
     """A release rests on a decision; what was right when it was made may have been blocked since."""
     if move.decision_id is None:
         return
-    decision = _unblocked(move.decision_id, move.model, tools)
+    decision = unblocked(move.decision_id, move.model, tools)
     if (decision.outcome, decision.ask.digest) != ("approve", move.digest):
         raise NoDecisionError(
             f"no approval of version {move.version} ({move.digest[:8]}) stands behind epoch {move.epoch}",
             where=f"{move.model} in {move.environment}",
             way_out=f"run {move.model}_rollback, and find out who wrote into the ledger",
         )
-
-
-def _unblocked(ask_id: str, model: str, tools: Tools) -> Decision:
-    decision, asked = tools.ledger.decision(ask_id), tools.ledger.asked(ask_id)
-    where = f"{model} in {tools.environment}"
-    if decision is None or asked is None:
-        raise NoDecisionError(f"no decision stands under {ask_id[:12]}", where=where, way_out="ask for an approval")
-    if asked.blocked:
-        raise NoDecisionError(
-            f"the approval by {decision.decided_by} gives no right to anything: {asked.blocked}",
-            where=where,
-            way_out="ask for a new approval",
-        )
-    return decision
-
-
-def _refuse_contradicted(decision: Decision, tools: Tools) -> None:
-    """Airflow acknowledges answers that the ledger never saw: a rejection among them takes the approval away."""
-    if decision.outcome != "approve":
-        return
-    ask = decision.ask
-    for posting in tools.ledger.postings(ask.ask_id):
-        option = tools.answers(posting)
-        if option is None or option_means(option, ask.digest) != "reject":
-            continue
-        why = f"Airflow records {option!r} for showing {posting.number}, and the ledger an approval"
-        tools.ledger.block(ask.ask_id, why=why, at=tools.clock())
-        raise NoDecisionError(
-            why,
-            where=f"{posting.dag_id}/{posting.run_id}",
-            way_out="ask for a new approval; load the plugin in every API server, so that no answer comes past it",
-        )
-
-
-def _refuse_unsigned(decision: Decision, tools: Tools) -> None:
-    """An answer from outside has to be signed, still, by somebody whose signed answers this deployment counts."""
-    verify_signed_votes(decision, tools.ledger.votes(decision.ask.ask_id), tools.approver_keys())
 
 
 def _refuse_unwanted(request: RunRequest, tools: Tools) -> None:
@@ -312,74 +221,7 @@ def _refuse_unwanted(request: RunRequest, tools: Tools) -> None:
         )
 
 
-def _refuse_sandbox(request: RunRequest, tools: Tools) -> None:
-    if tools.environment == SANDBOX:
-        raise TargetRefusedError(
-            f"the environment {SANDBOX!r} deploys nothing and rolls nothing back",
-            where=request.run_id or "command",
-            way_out="run it in the deployment whose [ml_lifecycle] environment is the one that serves",
-        )
-
-
-@contextmanager
-def _refusal_audited(action: str, request: RunRequest, tools: Tools) -> Iterator[None]:
-    """Whatever a person would have to mend stands in the model's audit."""
-    try:
-        yield
-    except PassingError:
-        raise
-    except LifecycleError as refusal:
-        tools.ledger.record_refusal(
-            request.model,
-            tools.environment,
-            action=action,
-            by=request.requester or request.run_id or "command",
-            why=str(refusal),
-            at=tools.clock(),
-        )
-        raise
-
-
 # --- Before the move -------------------------------------------------------------------------------------------------
-
-
-def _standing(ask: Ask, tools: Tools) -> Decision:
-    decision = tools.ledger.decision(ask.ask_id)
-    if decision is None:
-        raise NoDecisionError(
-            f"no decision about version {ask.version} ({ask.digest[:8]}) of {ask.model} stands in the ledger",
-            where=f"the ledger of {tools.environment}",
-            way_out=f"run {ask.model}_release, and wait for its answer",
-        )
-    return decision
-
-
-def _refuse_other(ask: Ask, request: RunRequest, tools: Tools) -> None:
-    asked = {"model": ask.model, "environment": ask.environment, "version": ask.version}
-    wanted = {
-        "model": request.model,
-        "environment": tools.environment,
-        "version": ask.version if request.version is None else request.version,
-    }
-    for name, value in wanted.items():
-        if asked[name] != value:
-            raise NoDecisionError(
-                f"the decision is about {name} {asked[name]!r}, and the run about {value!r}",
-                where=request.run_id or "command",
-                way_out=f"run {request.model}_release for {name} {value!r}, and wait for its own answer",
-            )
-
-
-def _version_of(ask: Ask, tools: Tools) -> ModelVersion:
-    """The registration that the ask is about, as the ledger recorded it."""
-    version = registration_of(ask, tools)
-    if version is not None:
-        return version
-    raise NoDecisionError(
-        f"the ledger holds no registration of version {ask.version} with the digests that were approved",
-        where=f"{ask.model} in {tools.environment}",
-        way_out=f"run {ask.model}_release again, and approve what is registered",
-    )
 
 
 def _looked_back(job: RollbackJob, tools: Tools) -> int | None:
@@ -388,20 +230,15 @@ def _looked_back(job: RollbackJob, tools: Tools) -> int | None:
     back = tools.ledger.previous(request.model, tools.environment)
     if back is None:
         return request.version
-    _check_bytes(back.uri, back.digest, tools)
+    check_bytes(back.uri, back.digest, tools)
     target_of(back, job.target).status(request.model, means_of(tools))
     return request.version if request.version is not None else back.version
-
-
-def _check_bytes(uri: str, digest: str, tools: Tools) -> None:
-    with verified_package(uri, digest, tools):
-        pass
 
 
 # --- Carrying a move out ---------------------------------------------------------------------------------------------
 
 
-def _places(move: Move, otherwise: Mapping[str, Any], tools: Tools) -> list[DeploymentTarget]:
+def places_of(move: Move, otherwise: Mapping[str, Any], tools: Tools) -> list[DeploymentTarget]:
     """Where the move's version has to serve: its own place, and for a rollback the one that it leaves."""
     places = [target_of(move, otherwise)]
     if move.kind == "rollback":
@@ -410,51 +247,76 @@ def _places(move: Move, otherwise: Mapping[str, Any], tools: Tools) -> list[Depl
     return list(dict.fromkeys(places))
 
 
-def _carry_out(move: Move, places: Sequence[DeploymentTarget], check: Callable[[], None], tools: Tools) -> Deployment:
-    """Level-triggered: whatever an earlier try left, the places serve the move's version at the end."""
+def carry_out(move: Move, places: Sequence[DeploymentTarget], check: Callable[[], None], tools: Tools) -> Deployment:
+    """Level-triggered: whatever an earlier try left, the places serve the move's version at the end.
+
+    :param check: Raises where the move may no longer be carried out.
+    """
 
     def refuse() -> None:
         check()
-        _refuse_superseded(move, tools)
+        refuse_superseded(move, tools)
 
     refuse()
-    _note(move, "intent", {"targets": [place.model_dump(mode="json") for place in places]}, tools)
+    note(move, "intent", {"targets": [place.model_dump(mode="json") for place in places]}, tools)
     seen = [_serve(move, place, refuse, tools) for place in places]
     shown = {str(version): percent for version, percent in seen[0].items()}
-    _note(move, "observed", {"traffic": shown}, tools)
+    note(move, "observed", {"traffic": shown}, tools)
     refuse()
-    _note(move, "done", {}, tools)
+    note(move, "done", {}, tools)
     earlier = [one for one in tools.ledger.moves(move.model, move.environment) if one.epoch < move.epoch]
     return Deployment(champion=move, previous=earlier[-1] if earlier else None, traffic=shown)
 
 
 def _serve(move: Move, target: DeploymentTarget, refuse: Callable[[], None], tools: Tools) -> Mapping[int, int]:
-    _check_bytes(move.uri, move.digest, tools)
+    check_bytes(move.uri, move.digest, tools)
     refuse()
     target.promote(move, means_of(tools))
-    _follow(move, target, tools)
-    traffic = target.status(move.model, means_of(tools)).traffic
+    follow(move, target, tools)
+    traffic = settled(move, target, tools).traffic
     _refuse_other_traffic(move, traffic, target)
     return traffic
 
 
-def _follow(move: Move, target: DeploymentTarget, tools: Tools) -> None:
-    """A newer move may have come in between, and this try may have undone what that one did.
+def follow(move: Move, target: DeploymentTarget, tools: Tools) -> None:
+    """Call it after each write to a target: a newer move may have come in between, and this try may have undone it.
 
     :raises StaleEpochError: it has; the target serves the newer one again.
     """
     head = tools.ledger.head(move.model, move.environment)
     if head is not None and head.epoch > move.epoch:
-        _check_bytes(head.uri, head.digest, tools)
+        check_bytes(head.uri, head.digest, tools)
         target.restore(head, means_of(tools))
-    _refuse_superseded(move, tools)
+    refuse_superseded(move, tools)
 
 
-def _note(move: Move, state: str, detail: Mapping[str, Any], tools: Tools) -> None:
+def settled(move: Move, target: DeploymentTarget, tools: Tools) -> Serving:
+    """What serves, once the target is where it was asked to be.
+
+    :raises StillSettlingError: it is on its way.
+    :raises TargetFaultError: it will not get there.
+    """
+    serving = target.status(move.model, means_of(tools))
+    where = f"{move.model} on {target.backend}"
+    if serving.fault:
+        raise TargetFaultError(serving.fault, where=where, way_out="mend it, then release again")
+    if not serving.settled:
+        raise StillSettlingError(
+            serving.detail or "it is on its way to what was asked of it", where=where, way_out="wait, then look again"
+        )
+    return serving
+
+
+def note(move: Move, state: str, detail: Mapping[str, Any], tools: Tools) -> None:
+    """Note a step of carrying a move out."""
     tools.ledger.record_deployment(move, state, detail=detail, at=tools.clock())
 
 
-def _refuse_superseded(move: Move, tools: Tools) -> None:
+def refuse_superseded(move: Move, tools: Tools) -> None:
+    """Only the move in force is carried out.
+
+    :raises StaleEpochError: another one is.
+    """
     head = tools.ledger.head(move.model, move.environment)
     if head is None or head.epoch != move.epoch:
         now = f"version {head.version} at epoch {head.epoch}" if head is not None else "nothing"
