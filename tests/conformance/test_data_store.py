@@ -284,3 +284,47 @@ def test_a_file_is_written_over_what_was_there(store: DataStore) -> None:
     )
     with pytest.raises(DataError):
         store.write_file("../1.json", b"three")
+
+
+def test_a_file_is_handed_out_as_a_path_for_whoever_reads_it_piece_by_piece(store: DataStore, land: Land) -> None:
+    land("flights/2013-01.csv", b"a\n1\n")
+
+    with store.file("flights/2013-01.csv") as path:
+        content = path.read_bytes()
+
+    assert content == b"a\n1\n"
+    with pytest.raises(PartitionMissingError, match="is not there"), store.file("flights/2013-02.csv"):
+        pass
+    with pytest.raises(DataError), store.file("../2013-01.csv"):
+        pass
+
+
+def test_a_large_file_appears_whole_or_not_at_all(store: DataStore, tmp_path: Path) -> None:
+    def fails(draft: Path) -> None:
+        draft.write_bytes(b"half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.publish_file("log/one.parquet", fails)
+    nothing = store.state("log/one.parquet")
+    store.publish_file("log/one.parquet", lambda draft: draft.write_bytes(b"one"))
+    store.publish_file("log/one.parquet", lambda draft: draft.write_bytes(b"two"))
+
+    assert nothing is None
+    with store.file("log/one.parquet") as path:
+        assert path.read_bytes() == b"two"
+    with pytest.raises(DataError):
+        store.publish_file("../one.parquet", fails)
+
+
+def test_unfinished_work_is_discarded_with_all_below_it_and_nothing_beside_it(store: DataStore) -> None:
+    for uri in ("unfinished/a/one", "unfinished/a/two", "unfinished/ab/one"):
+        store.publish(uri, write_one)
+
+    for _ in range(2):
+        store.discard("unfinished/a")
+
+    assert [store.published(f"unfinished/{name}") for name in ("a/one", "a/two")] == [None, None]
+    assert store.published("unfinished/ab/one") is not None
+    with pytest.raises(DataError):
+        store.discard("../elsewhere")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from ml_lifecycle.core.contracts import digest_of
 from ml_lifecycle.core.errors import DataError, DigestMismatchError, MissingLibraryError
@@ -124,6 +125,23 @@ def _sweep(target: Path) -> None:
         with suppress(FileNotFoundError):
             if time.time() - draft.stat().st_mtime > _ABANDONED_S:
                 shutil.rmtree(draft, ignore_errors=True)
+
+
+def remove_folder(target: Path) -> None:
+    """Let a folder disappear at once, and then its files; where none is there, nothing is done.
+
+    :raises DataError: something that is no folder lies there.
+    """
+    # The name is a draft's: what a killed remover leaves is swept as abandoned drafts are.
+    away = target.parent / f".{target.name[:100]}.{uuid4().hex}.draft"
+    try:
+        target.rename(away)
+    except FileNotFoundError:
+        return
+    if not away.is_dir():
+        away.rename(target)
+        raise DataError("a file lies where a folder is to be removed", where=str(target), way_out="move it away")
+    shutil.rmtree(away, ignore_errors=True)
 
 
 def publish_file(target: Path, write: Callable[[Path], object]) -> None:

@@ -70,8 +70,21 @@ class DataStore(ABC):
         """SHA-256 of the file's bytes."""
 
     @abstractmethod
+    @contextmanager
+    def file(self, uri: str) -> Iterator[Path]:
+        """One file as a local path, whole, for whoever reads it piece by piece; it is gone or not ours afterwards.
+
+        :raises PartitionMissingError: nothing is there.
+        :raises PartitionUnreadableError: it is a folder.
+        """
+
+    @abstractmethod
     def write_file(self, uri: str, content: bytes) -> None:
         """Make a small file appear whole or not at all, over what was there."""
+
+    @abstractmethod
+    def publish_file(self, uri: str, write: Callable[[Path], object]) -> None:
+        """As :meth:`write_file`, for a file larger than memory: ``write`` fills a local draft that becomes the file."""
 
     @abstractmethod
     def publish(self, uri: str, write: Callable[[Path], None]) -> str:
@@ -92,4 +105,11 @@ class DataStore(ABC):
 
         :raises DigestMismatchError: the bytes are not what the digest says.
         :raises PartitionMissingError: nothing is published there.
+        """
+
+    @abstractmethod
+    def discard(self, uri: str) -> None:
+        """Remove a folder with all that lies below it, such as unfinished work; of what is not there, nothing is said.
+
+        Discarding twice does what discarding once does. A published folder is never seen with only some of its files.
         """

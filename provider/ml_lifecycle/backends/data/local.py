@@ -15,6 +15,7 @@ from ml_lifecycle.backends.files import (
     publish_file,
     publish_folder,
     read_parquet,
+    remove_folder,
     verify_folder,
 )
 from ml_lifecycle.core.data import PLACEHOLDER, partition_of
@@ -109,12 +110,21 @@ class LocalStore(DataStore):
         """SHA-256 of the file's bytes."""
         return file_digest(self._existing(uri))
 
+    @contextmanager
+    def file(self, uri: str) -> Iterator[Path]:
+        """The file itself: read it, never write into it."""
+        yield self._existing(uri)
+
     def write_file(self, uri: str, content: bytes) -> None:
         """Write a draft beside the target, and rename it."""
 
         def write(draft: Path) -> None:
             draft.write_bytes(content)
 
+        publish_file(inside(self.root, uri), write)
+
+    def publish_file(self, uri: str, write: Callable[[Path], object]) -> None:
+        """Let ``write`` fill a draft beside the target, and rename it."""
         publish_file(inside(self.root, uri), write)
 
     def publish(self, uri: str, write: Callable[[Path], None]) -> str:
@@ -140,6 +150,10 @@ class LocalStore(DataStore):
         if digest is not None:
             verify_folder(path, digest, where=str(path))
         yield path
+
+    def discard(self, uri: str) -> None:
+        """Rename the folder away at once, then remove it."""
+        remove_folder(inside(self.root, uri))
 
     def _existing(self, uri: str) -> Path:
         path = inside(self.root, uri)
