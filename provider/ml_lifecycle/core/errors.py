@@ -211,6 +211,28 @@ class ServiceRefusedError(LifecycleError):
     """A service answered that it will not do what was asked."""
 
 
+# --- Serving ---------------------------------------------------------------------------------------------------------
+
+
+class InvocationError(RequestError):
+    """A model server cannot read what it was asked.
+
+    :param status: Of HTTP, 400 to 499.
+    """
+
+    def __init__(self, what: str, *, where: str = "", way_out: str = "", status: int = 400) -> None:
+        self.status = status
+        super().__init__(what, where=where, way_out=way_out)
+
+
+class ModelAnswerError(LifecycleError):
+    """A model failed on a request that it should be able to answer."""
+
+
+class OverloadedError(PassingError):
+    """A model server has as many requests waiting as it takes."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint at the nearest known name, or nothing: ``", did you mean 'alias'?"``."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.7)

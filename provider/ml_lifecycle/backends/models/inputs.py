@@ -22,7 +22,11 @@ def predict(model: Any, info: PackageInfo, features: pd.DataFrame) -> Any:
 
     :raises ColumnError: an input column is missing, or holds texts where training saw numbers.
     """
-    prepared = prepare(features, info.inputs, where=f"input of {info.name}")
+    return answer(model, info, prepare(features, info.inputs, where=f"input of {info.name}"))
+
+
+def answer(model: Any, info: PackageInfo, prepared: pd.DataFrame) -> Any:
+    """As :func:`predict`, to what :func:`prepare` made."""
     if not info.classes:
         return model.predict(prepared)
     found = model.predict_proba(prepared)
