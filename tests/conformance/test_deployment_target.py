@@ -12,9 +12,13 @@ import pytest
 
 from ml_lifecycle.backends.deployment import known_targets
 from ml_lifecycle.core.errors import ServiceRefusedError, StaleEpochError, TargetRefusedError
+from tests.fakes.http_place import http_place
 from tests.fakes.places import Place, alias_place
 
-PLACES: dict[str, Callable[[Path], AbstractContextManager[Place]]] = {"alias": alias_place}
+PLACES: dict[str, Callable[[Path], AbstractContextManager[Place]]] = {
+    "alias": alias_place,
+    "http": http_place,
+}
 LONG_AGO = datetime(2026, 1, 1, tzinfo=timezone.utc)
 NEEDS_DEBIAN = ("local",)
 

@@ -8,10 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ml_lifecycle.backends.deployment.base import DeploymentTarget
+from ml_lifecycle.backends.deployment.base import ALL, DeploymentTarget, SplittingTarget, Step
 from ml_lifecycle.core.errors import LifecycleError, UnknownBackendError
 
-_TARGETS = {"alias": ("ml_lifecycle.backends.deployment.alias", "AliasTarget")}
+_TARGETS = {
+    "alias": ("ml_lifecycle.backends.deployment.alias", "AliasTarget"),
+    "http": ("ml_lifecycle.backends.deployment.http", "HttpTarget"),
+}
 """Module and class by name; a module is imported when its target is asked for."""
 
 
@@ -39,6 +42,13 @@ def target_from(options: Mapping[str, Any]) -> DeploymentTarget:
             where=f"deployment backend {name!r}",
             way_out=f"its options are {', '.join(sorted(kind.model_fields))}",
         ) from None
+
+
+def steps_of(options: Mapping[str, Any]) -> tuple[Step, ...]:
+    """The steps of a release before all traffic; none where it gets everything at once."""
+    target = target_from(options)
+    steps = target.steps if isinstance(target, SplittingTarget) else ()
+    return tuple(step for step in steps if step != ALL)
 
 
 def _mistakes(error: ValidationError) -> list[str]:
