@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ml_lifecycle.backends.evaluation.rows import CANDIDATE
 from ml_lifecycle.backends.files import read_parquet
+from ml_lifecycle.backends.models.inputs import probability_columns
 from ml_lifecycle.backends.monitoring.comparison import compare
 from ml_lifecycle.backends.monitoring.profiles import Profile, merge
 from ml_lifecycle.core.contracts import ColumnDrift, Columns, Evaluation, Scalar, ScoredPartition
@@ -16,7 +17,7 @@ from ml_lifecycle.stages.drift_windows import Look
 from ml_lifecycle.stages.evaluation import read_predictions
 from ml_lifecycle.stages.profiles import ChampionProfiles
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.scoring import PREDICTIONS, probability_columns
+from ml_lifecycle.stages.scoring import PREDICTIONS
 
 if TYPE_CHECKING:
     import pandas as pd

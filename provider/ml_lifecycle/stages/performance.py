@@ -15,6 +15,7 @@ from ml_lifecycle.backends.evaluation.metrics import Part, check_metric
 from ml_lifecycle.backends.evaluation.rows import CANDIDATE, ScoredRows, Task, cluster_codes
 from ml_lifecycle.backends.evaluation.rules import held_against
 from ml_lifecycle.backends.files import read_parquet
+from ml_lifecycle.backends.models.inputs import probability_columns
 from ml_lifecycle.backends.monitoring.estimation import estimate
 from ml_lifecycle.backends.monitoring.labels import Joined, join_once, lag_s
 from ml_lifecycle.backends.monitoring.prediction_log import label_table, order_of
@@ -49,7 +50,7 @@ from ml_lifecycle.stages.contenders import class_places, task_of
 from ml_lifecycle.stages.data import apply_drop_rules, require_columns
 from ml_lifecycle.stages.evaluation import read_predictions
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.scoring import INPUTS, PREDICTIONS, log_origin, probability_columns, scored_at, write_to_log
+from ml_lifecycle.stages.scoring import INPUTS, PREDICTIONS, log_origin, scored_at, write_to_log
 
 if TYPE_CHECKING:
     import pandas as pd

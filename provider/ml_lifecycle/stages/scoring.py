@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
 from ml_lifecycle.backends.files import read_parquet, write_parquet
-from ml_lifecycle.backends.models.inputs import TWO_CLASSES, prepare
+from ml_lifecycle.backends.models.inputs import answer_columns, prepare
 from ml_lifecycle.backends.monitoring.prediction_log import (
     FOLDER,
     Origin,
@@ -24,7 +23,6 @@ from ml_lifecycle.core.contracts import (
     Contract,
     DatasetRef,
     RunRequest,
-    Scalar,
     ScoredPartition,
     Source,
     TrainedModel,
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
 PREDICTIONS: Final = "predictions.parquet"
 INPUTS: Final = "inputs.parquet"
 ORIGIN: Final = "origin.json"
-_THRESHOLD: Final = 0.5
 
 
 class ScoringJob(Contract):
@@ -134,7 +131,7 @@ def _predictions(
     columns: dict[str, Any] = {job.columns.key: keys}
     if job.columns.time is not None and job.columns.time in inputs.rows.columns:
         columns[job.columns.time] = inputs.rows[job.columns.time]
-    columns |= _answers(scores, model.info.classes)
+    columns |= answer_columns(scores, model.info.classes)
     stamp = {"model_version": version, "model_digest": model.trained.digest, "partition": job.request.partition}
     return pd.DataFrame({**columns, **stamp}), pd.DataFrame({job.columns.key: keys, **seen})
 
@@ -168,24 +165,6 @@ def log_origin(scored: ScoredPartition, tools: Tools) -> Origin:
 def write_to_log(tools: Tools, tree: Tree, origin: Origin, table: pa.Table) -> None:
     """Put a table into the deployment's log."""
     write_log(lambda uri, content: tools.data.write_file(f"{FOLDER}/{uri}", content), tree, origin, table)
-
-
-def _answers(scores: Any, classes: Sequence[Scalar]) -> dict[str, Any]:
-    """The score, of a classifier with its label; of several classes the label's, and then the probability of each."""
-    import numpy as np
-
-    if not classes:
-        return {"score": scores}
-    labels, names = np.asarray(classes), probability_columns(classes)
-    if not names:
-        return {"score": scores, "label": labels[(scores >= _THRESHOLD).astype(int)]}
-    probabilities = {name: scores[:, place] for place, name in enumerate(names)}
-    return {"score": scores.max(axis=1), "label": labels[scores.argmax(axis=1)], **probabilities}
-
-
-def probability_columns(classes: Sequence[Scalar]) -> list[str]:
-    """What the published probability of each of more than two classes is called; of two, ``score`` tells both."""
-    return [f"score_{label}" for label in classes] if len(classes) > TWO_CLASSES else []
 
 
 def scored_at(uri: str, model: str, tools: Tools) -> ScoredPartition | str:

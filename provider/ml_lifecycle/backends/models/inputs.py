@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ml_lifecycle.backends.models.base import PackageInfo
+from ml_lifecycle.core.contracts import Scalar
 from ml_lifecycle.core.errors import ColumnError
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 NUMBER: Final = "number"
 CATEGORY: Final = "category"
 TWO_CLASSES: Final = 2
+_THRESHOLD: Final = 0.5
 
 
 def predict(model: Any, info: PackageInfo, features: pd.DataFrame) -> Any:
@@ -31,6 +34,24 @@ def answer(model: Any, info: PackageInfo, prepared: pd.DataFrame) -> Any:
         return model.predict(prepared)
     found = model.predict_proba(prepared)
     return found[:, 1] if len(info.classes) == TWO_CLASSES else found
+
+
+def answer_columns(scores: Any, classes: Sequence[Scalar]) -> dict[str, Any]:
+    """The score, of a classifier with its label; of several classes the label's, and then the probability of each."""
+    import numpy as np
+
+    if not classes:
+        return {"score": scores}
+    labels, names = np.asarray(classes), probability_columns(classes)
+    if not names:
+        return {"score": scores, "label": labels[(scores >= _THRESHOLD).astype(int)]}
+    probabilities = {name: scores[:, place] for place, name in enumerate(names)}
+    return {"score": scores.max(axis=1), "label": labels[scores.argmax(axis=1)], **probabilities}
+
+
+def probability_columns(classes: Sequence[Scalar]) -> list[str]:
+    """What the published probability of each of more than two classes is called; of two, ``score`` tells both."""
+    return [f"score_{label}" for label in classes] if len(classes) > TWO_CLASSES else []
 
 
 def prepare(features: pd.DataFrame, inputs: dict[str, str], *, where: str) -> pd.DataFrame:
