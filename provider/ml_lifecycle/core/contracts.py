@@ -787,6 +787,18 @@ class StepReport(Evidence):
     report_uri: str = ""
 
 
+class Rollout(Evidence):
+    """A new version that runs beside the one that serves."""
+
+    move: Move
+    previous: Move | None
+    """``None`` for a first release: there is nothing to be compared with."""
+    steps: tuple[Literal["shadow"] | int, ...]
+    """Percent of the traffic, step by step."""
+    traffic: dict[str, int] = {}
+    """Percent by version."""
+
+
 class TrafficShift(Evidence):
     """A change of traffic that is about to be made, written down before."""
 
@@ -823,6 +835,28 @@ class ReleaseProvenance(Evidence):
     """SHA-256 of the file."""
     signed_by: str
     """A hint at the key: the first digits of the public key's SHA-256."""
+
+
+class ExportedBundle(Evidence):
+    """An approved version as a signed archive for apps and devices."""
+
+    model: str
+    environment: str
+    version: int
+    digest: str = Field(pattern=DIGEST)
+    """Of the model package in it."""
+    decision_id: str
+    """The approval that it rests on."""
+    sha256: str = Field(pattern=DIGEST)
+    """Of the archive."""
+    size: int
+    """Bytes."""
+    formats: tuple[str, ...]
+    """How it can answer: ``skops``, and ``onnx`` where that was asked for."""
+    signed_by: str
+    """A hint at the key: the first digits of the public key's SHA-256."""
+    uri: str = ""
+    """Below the data root; empty where it was handed out as a file."""
 
 
 class ScoredPartition(Evidence):
