@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pyarrow.fs import FileSystem
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,10 @@ class DataStore(ABC):
         if column is None:
             return len(table)
         return int(table[column].notna().sum()) if column in table.columns else 0
+
+    @abstractmethod
+    def filesystem(self, uri: str) -> tuple[FileSystem, str]:
+        """For readers of many small files, such as the prediction log: a file system, and the path on it."""
 
     @abstractmethod
     def file_digest(self, uri: str) -> str:

@@ -23,6 +23,7 @@ from ml_lifecycle.core.errors import DataError, MissingLibraryError, PartitionMi
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pyarrow.fs import FileSystem
 
 _MAGIC = b"PAR1"
 _SHORTEST_PARQUET = 12
@@ -105,6 +106,12 @@ class LocalStore(DataStore):
         self.check_complete(uri)
         counted = _values_by_footer(inside(self.root, uri), column)
         return super().count_rows(uri, column) if counted is None else counted
+
+    def filesystem(self, uri: str) -> tuple[FileSystem, str]:
+        """This machine's, and the path on it."""
+        from pyarrow.fs import LocalFileSystem
+
+        return LocalFileSystem(), str(inside(self.root, uri))
 
     def file_digest(self, uri: str) -> str:
         """SHA-256 of the file's bytes."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ml_lifecycle.backends.monitoring.base import shown_address
 from ml_lifecycle.backends.monitoring.labels import kind_of, moments, plain_keys
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 Tree = Literal["predictions", "labels"]
+Root: TypeAlias = "str | Path | tuple[FileSystem, str]"
+"""A log: a folder, an address such as ``s3://bucket/log``, or a path on a file system."""
 
 FOLDER: Final = "log"
 """Below the data root."""
@@ -337,22 +340,15 @@ class _Asked:
 
 def _read(root: str | Path, asked: _Asked, columns: Sequence[str] | None) -> pd.DataFrame:
     import pandas as pd
-    import pyarrow as pa
 
     names = None if columns is None else list(dict.fromkeys(["prediction_id", "at", *columns]))
-    try:
+    with reading(root):
         read = None if names is None else [*names, "recorded"]
         tables = [_file(system, path, read) for system, path in _files(root, asked)]
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"the log cannot be read ({str(error).splitlines()[0][:200]})",
-            where=str(root),
-            way_out="check the place, and who may read it",
-        ) from error
     if not tables:
         empty: pd.DataFrame = pd.DataFrame(columns=list(_COLUMNS[asked.tree] if names is None else names))
         return empty
-    table: pd.DataFrame = _stacked(tables).to_pandas()
+    table: pd.DataFrame = stacked(tables).to_pandas()
     # Stable: of files that were recorded alike, the one whose name sorts last.
     newest = table.sort_values("recorded", kind="stable").drop_duplicates("prediction_id", keep="last")
     ordered = newest.sort_values(["at", "prediction_id"], kind="stable").drop(columns=["recorded"])
@@ -360,11 +356,46 @@ def _read(root: str | Path, asked: _Asked, columns: Sequence[str] | None) -> pd.
     return plain
 
 
-def _files(root: str | Path, asked: _Asked) -> Iterator[tuple[FileSystem, str]]:
+@contextmanager
+def reading(place: str | Path) -> Iterator[None]:
+    """Tell what goes wrong with a log's files as what is wrong with the log.
+
+    :raises DataError: they cannot be read.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DataError(
+            f"the log cannot be read ({text})",
+            where=str(place),
+            way_out="check the place, and who may read it",
+        ) from error
+
+
+def log_days(
+    roots: Sequence[Root], tree: Tree, endpoint: str, first_day: date | None = None
+) -> Iterator[list[tuple[FileSystem, str]]]:
+    """The files of each day of all these logs, the newest day first; rows of an unknown day last.
+
+    :raises LifecycleError: a place cannot be read.
+    """
+    days: dict[str, list[tuple[FileSystem, str]]] = {}
+    for root in roots:
+        with reading(root if isinstance(root, str | Path) else root[1]):
+            for system, path in _files(root, _Asked(tree, endpoint, first_day, None)):
+                days.setdefault(path.rsplit("/", 2)[-2].removeprefix("dt="), []).append((system, path))
+    for day in sorted(days, key=lambda one: "" if one == UNKNOWN_DAY else one, reverse=True):
+        yield days[day]
+
+
+def _files(root: Root, asked: _Asked) -> Iterator[tuple[FileSystem, str]]:
     """The files that are asked for, in their names' order."""
     from pyarrow.fs import FileSelector, FileType
 
-    system, base = place_of(root)
+    system, base = place_of(root) if isinstance(root, str | Path) else root
     days = system.get_file_info(FileSelector(f"{base}/{asked.tree}/endpoint={asked.endpoint}", allow_not_found=True))
     for day in sorted(days, key=lambda one: str(one.base_name)):
         if day.type != FileType.Directory or not asked.takes(day.base_name):
@@ -404,7 +435,7 @@ def _file(system: FileSystem, path: str, columns: Sequence[str] | None) -> pa.Ta
     return table
 
 
-def _stacked(tables: Sequence[pa.Table]) -> pa.Table:
+def stacked(tables: Sequence[pa.Table]) -> pa.Table:
     """One table: a column of several types as text, one that a file lacks as missing."""
     import pyarrow as pa
 
