@@ -12,7 +12,10 @@ _MOST_HEADER_BYTES: Final = 65536
 
 
 def patient_protocol(read_s: float) -> type[Any]:
-    """uvicorn's HTTP protocol that closes a connection whose request is not there, whole, so many seconds after its first byte."""
+    """A protocol for uvicorn that closes connections whose requests take longer to come in.
+
+    :param read_s: Seconds from a request's first byte to its last one.
+    """
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as Protocol
     except ImportError:

@@ -11,13 +11,9 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from ml_lifecycle.core.errors import InvocationError, LifecycleError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv"
@@ -74,9 +70,9 @@ def read(body: bytes, content_type: str, inputs: Sequence[str]) -> Asked:
     )
 
 
-def answer_body(scores: NDArray[np.float64]) -> bytes:
+def answer_body(scores: list[Any]) -> bytes:
     """``{"predictions": [...]}``: a number a row, or a list of them for more than two classes."""
-    return b'{"predictions": ' + json.dumps(scores.tolist()).encode() + b"}"
+    return b'{"predictions": ' + json.dumps(scores).encode() + b"}"
 
 
 def error_body(error: LifecycleError, status: int) -> bytes:

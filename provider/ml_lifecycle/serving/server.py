@@ -15,10 +15,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ml_lifecycle.core.errors import LifecycleError, MissingLibraryError
-from ml_lifecycle.serving.application import Limits, ModelService, ServedModel, application
+from ml_lifecycle.serving.application import ModelService, ServedModel, Terms, application
+from ml_lifecycle.serving.request_log import LogOptions, RequestLog, Segment
+
+if TYPE_CHECKING:
+    from ml_lifecycle.backends.models.base import PackageInfo
 
 REFUSED: Final = 1
 """Exit code of a server that may not, or cannot, serve its package."""
@@ -53,6 +57,8 @@ def options_of(arguments: Sequence[str], environment: Mapping[str, str]) -> argp
     add("host", str, "127.0.0.1", "address to listen at")
     add("port", int, environment.get("SAGEMAKER_BIND_TO_PORT", 8080), "port to listen at")
     add("log", str, "", "folder of the prediction log; left out, nothing is logged")
+    add("log-every-s", float, 30.0, "seconds after which answers become parquet in the log")
+    add("log-user-header", str, "", "header that names the user, whose value the log then keeps")
     add("drain-s", float, 2.0, "seconds that it goes on answering after SIGTERM, while /ping answers 503")
     add("read-s", float, 20.0, "seconds within which a request must have come in whole")
     add("keep-alive-s", float, 75.0, "seconds that a connection may be idle")
@@ -96,14 +102,27 @@ def _service(options: argparse.Namespace) -> ModelService:
     del fastapi, uvicorn
     from ml_lifecycle.serving.scorer import Scorer
 
+    served = ServedModel(model=options.model, version=options.version, digest=options.digest)
     folder = Path(options.package)
     scorer = Scorer.load(folder, options.digest, trusted_types=options.trusted_type)
-    return ModelService(
-        ServedModel(model=options.model, version=options.version, digest=options.digest),
-        scorer,
-        limits=Limits(body_bytes=options.max_body_mb * _MEGABYTE),
-        row_seconds=scorer.warm_up(folder),
+    terms = Terms(
+        body_bytes=options.max_body_mb * _MEGABYTE,
+        row_s=scorer.warm_up(folder),
+        user_header=options.log_user_header,
     )
+    return ModelService(served, scorer, terms=terms, log=_log(options, scorer.info) if options.log else None)
+
+
+def _log(options: argparse.Namespace, info: PackageInfo) -> RequestLog:
+    segment = Segment(
+        endpoint=options.model,
+        version=options.version,
+        digest=options.digest,
+        inputs=info.inputs,
+        classes=info.classes,
+        writer=os.getpid(),
+    )
+    return RequestLog(LogOptions(Path(options.log), every_s=options.log_every_s), segment)
 
 
 def _run(service: ModelService, options: argparse.Namespace) -> None:
@@ -118,7 +137,7 @@ def _run(service: ModelService, options: argparse.Namespace) -> None:
             self.loop = asyncio.get_running_loop()
             await super().startup(sockets)
 
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's signature
             if service.draining:
                 self.end()
                 return
