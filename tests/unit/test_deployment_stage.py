@@ -800,13 +800,13 @@ def test_a_drill_finds_feature_code_that_changed_since(tools: Tools, tmp_path: P
 
 
 def test_targets_are_found_by_name() -> None:
-    assert deployment.known_targets() == ("alias",)
+    assert "alias" in deployment.known_targets()
     assert deployment.target_from({"backend": "alias", "alias": "live"}) == AliasTarget(alias="live")
 
 
-@pytest.mark.parametrize("options", [{}, {"backend": ""}, {"backend": None}, {"backend": "kserve"}])
+@pytest.mark.parametrize("options", [{}, {"backend": ""}, {"backend": None}, {"backend": "nomad"}])
 def test_an_unknown_name_is_refused_with_those_that_are_known(options: dict[str, Any]) -> None:
-    with pytest.raises(UnknownBackendError, match="installed are alias"):
+    with pytest.raises(UnknownBackendError, match="installed are alias, "):
         deployment.target_from(options)
 
 

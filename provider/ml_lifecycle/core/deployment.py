@@ -23,6 +23,8 @@ DEFAULT_TARGET: Mapping[str, Any] = {"backend": "alias"}
 """Where a model serves that says nothing else."""
 ALL_TRAFFIC = 100
 """Percent."""
+ANALYSIS = "analysis"
+"""Who took a rollout back whose step failed."""
 MONITORING = "monitoring"
 """Who moved a champion that monitoring asked to roll back."""
 SANDBOX = "sandbox"
@@ -60,6 +62,15 @@ def is_stale(ask: Ask, head: Move | None) -> bool:
 def epoch_of(head: Move | None) -> int:
     """The epoch in force: 0 before the first release."""
     return head.epoch if head else 0
+
+
+def is_rolling_out(move: Move, states: Collection[str]) -> bool:
+    """Whether a move's version is still being given traffic step by step.
+
+    :param states: The steps of carrying the move out, as the ledger has them.
+    """
+    steps = [step for step in move.target.get("steps", ()) if step != ALL_TRAFFIC]
+    return bool(steps) and move.kind == "release" and move.epoch > 1 and not {"done", "superseded"} & set(states)
 
 
 def is_outdated(epoch: int | None, head: Move | None) -> str:

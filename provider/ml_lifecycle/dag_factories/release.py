@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG, BaseOperator, Param
 
+from ml_lifecycle.backends.deployment import steps_of
 from ml_lifecycle.dag_factories.base import plain, resolve_task, stream_dag, text_field
 from ml_lifecycle.operators.approval import ApproveModelOperator
 from ml_lifecycle.operators.assets import candidate_asset
 from ml_lifecycle.operators.deployment import DeployModelOperator
+from ml_lifecycle.operators.rollout import PromoteModelOperator, RetireModelOperator, RolloutStepOperator
 
 if TYPE_CHECKING:
     from ml_lifecycle.pipeline.spec import Pipeline
@@ -19,9 +22,10 @@ OPEN_RELEASES = 16
 
 
 def release_dag(pipeline: Pipeline) -> DAG:
-    """Ask, and deploy what was approved."""
+    """Ask, and deploy what was approved: at once, or step by step."""
     model = pipeline.model
     approval, terms = plain(pipeline.approval), pipeline.approval.terms.to_xcom()
+    steps = steps_of(pipeline.deployment)
     with _dag(pipeline) as dag:
         request = resolve_task(pipeline, "release").output
         decision = ApproveModelOperator(
@@ -33,17 +37,42 @@ def release_dag(pipeline: Pipeline) -> DAG:
             expires_after=approval["expires_after"],
             contact=pipeline.contact,
         ).output
-        DeployModelOperator(
-            task_id="deploy",
-            model=model,
-            request=request,
-            decision=decision,
-            target=pipeline.deployment,
-            rules=[plain(rule) for rule in pipeline.evaluation.gate],
-            measurement=pipeline.evaluation.spec.to_xcom(),
-            required=approval["required"],
-        )
+        under = {
+            "model": model,
+            "request": request,
+            "decision": decision,
+            "target": pipeline.deployment,
+            "rules": [plain(rule) for rule in pipeline.evaluation.gate],
+            "measurement": pipeline.evaluation.spec.to_xcom(),
+            "required": approval["required"],
+        }
+        if steps:
+            _rollout(pipeline, steps, under)
+        else:
+            DeployModelOperator(task_id="deploy", **under)
     return dag
+
+
+def _rollout(pipeline: Pipeline, steps: Sequence[int | str], under: Mapping[str, Any]) -> None:
+    """The steps, one task each, and what comes after the last one."""
+    last: BaseOperator = DeployModelOperator(task_id="deploy", outlets=[], **under)
+    for step in steps:
+        percent = 0 if step == "shadow" else int(step)
+        task = RolloutStepOperator(
+            task_id=f"step_{step}" if percent else str(step), percent=percent, contact=pipeline.contact, **under
+        )
+        last >> task
+        last = task
+    promote = PromoteModelOperator(task_id="promote", **under)
+    last >> promote
+    RetireModelOperator(
+        task_id="retire",
+        model=pipeline.model,
+        request=under["request"],
+        deployment=promote.output,
+        target=pipeline.deployment,
+        contact=pipeline.contact,
+    )
 
 
 def _dag(pipeline: Pipeline) -> DAG:

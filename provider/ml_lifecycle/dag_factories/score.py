@@ -45,7 +45,6 @@ def score_dag(pipeline: Pipeline) -> DAG:
         champion_ready = ModelVersionSensor(
             task_id="champion_ready",
             model=model,
-            alias=str(pipeline.deployment.get("alias", "champion")),
             poke_interval=LOOK_EVERY_S,
             timeout=SENSOR_TIMEOUT_S,
         )

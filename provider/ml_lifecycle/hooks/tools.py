@@ -56,6 +56,11 @@ def build_tools(settings: Settings, *, project: Path, run: str) -> Tools:
     )
 
 
+def place_of(context: Context) -> dict[str, str]:
+    """What a probe needs to make the task's tools again: the project, and the run."""
+    return {"project": str(project_of(context, read_settings())), "run": run_of(context)}
+
+
 def run_of(context: Context) -> str:
     """``dag_id/run_id``."""
     return f"{context['dag'].dag_id}/{context['run_id']}"

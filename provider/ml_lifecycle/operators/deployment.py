@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -17,38 +17,88 @@ from ml_lifecycle.core.errors import (
     RollbackNotReadyError,
     RollbackOutdatedError,
     ServiceUnavailableError,
+    StillSettlingError,
 )
 from ml_lifecycle.core.evaluation import policy_digest
 from ml_lifecycle.hooks.tasks import Handed, parse, plain_errors
-from ml_lifecycle.hooks.tools import tools_for
+from ml_lifecycle.hooks.tools import place_of, tools_for
 from ml_lifecycle.links import MlflowVersionLink, remember_version
 from ml_lifecycle.operators.assets import announce, champion_asset
 from ml_lifecycle.operators.base import LifecycleOperator
 from ml_lifecycle.triggers import StatusTrigger
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperatorLink, Context
 
     from ml_lifecycle.core.contracts import Deployment
     from ml_lifecycle.stages.release_right import DeploymentJob
     from ml_lifecycle.stages.runner import Tools
 
 ANSWERS = "ml_lifecycle.sensors.approval:look_at_answers"
+TARGET = "ml_lifecycle.sensors.rollout:look_at_target"
+SETTLED_WITHIN = timedelta(hours=1)
+"""SageMaker takes minutes to start a version; what takes longer fails, and the task's next try goes on."""
 LOOK_EVERY_S = 2.0
 LONGEST_LOOK = timedelta(minutes=5)
 """After which a try that could not read Airflow's record of the answers fails, and the next one reads it."""
 
 
-class _MovesChampion(LifecycleOperator):
-    """Emits the ``champion`` asset once another version serves."""
+UnderJob = TypeVar("UnderJob", bound="DeploymentJob")
 
-    operator_extra_links = (MlflowVersionLink(),)
 
-    def __init__(self, *, model: str, target: Mapping[str, Any] = DEFAULT_TARGET, **kwargs: Any) -> None:
-        super().__init__(model=model, **{"outlets": [champion_asset(model)], **kwargs})
+class TargetOperator(LifecycleOperator):
+    """A task that writes to a deployment target, and waits without a worker until it is where it was asked to be.
+
+    :param target: ``{"backend": "alias", ...}``: where models serve, and its options.
+    """
+
+    operator_extra_links: Sequence[BaseOperatorLink] = (MlflowVersionLink(),)
+
+    def __init__(self, *, target: Mapping[str, Any] = DEFAULT_TARGET, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.target = target
 
-    def _announced(self, deployment: Deployment, context: Context, tools: Tools) -> dict[str, Any]:
+    def execute(self, context: Context) -> Any:
+        """Do the step; each time that the target has got further, do it again from the beginning.
+
+        :raises AirflowFailException: a person has to mend something; trying again cannot help.
+        """
+        with plain_errors(self.log):
+            return self.settling(context, tools_for(context), self.work)
+
+    def settling(self, context: Context, tools: Tools, step: Callable[[Context, Tools], Any]) -> Any:
+        """Do a step, and wait where the target is still on its way."""
+        try:
+            return step(context, tools)
+        except StillSettlingError as waiting:
+            self.log.info("Waiting for the target: %s", waiting.what)
+            arguments = {**place_of(context), "model": self.model, "target": dict(self.target)}
+            self.wait(TARGET, arguments, "execute_again", SETTLED_WITHIN)
+
+    def execute_again(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Go on, whatever was seen: the step itself looks."""
+        self.log.info("%s", event["seen"])
+        return self.execute(context)
+
+    def wait(
+        self, probe: str, arguments: Mapping[str, Any], then: str, within: timedelta, *, every_s: float = LOOK_EVERY_S
+    ) -> None:
+        """Wait in the triggerer until the probe is ready, and go on with the method ``then``.
+
+        :raises TaskDeferred: always.
+        """
+        deadline = datetime.now(timezone.utc) + within
+        self.defer(
+            trigger=StatusTrigger(
+                probe=probe, arguments=dict(arguments), interval_s=every_s, deadline=deadline.isoformat()
+            ),
+            method_name=then,
+            # Ends the wait where no triggerer runs.
+            timeout=within + LONGEST_LOOK,
+        )
+
+    def announced(self, deployment: Deployment, context: Context, tools: Tools) -> dict[str, Any]:
+        """Tell whoever follows the champion that another version serves."""
         move = deployment.champion
         remember_version(self, move.model, move.version, tools)
         extra = {"version": move.version, "digest": move.digest, "epoch": move.epoch, "kind": move.kind}
@@ -56,14 +106,10 @@ class _MovesChampion(LifecycleOperator):
         return deployment.to_xcom()
 
 
-class DeployModelOperator(_MovesChampion):
-    """Carry an approval out; returns a ``Deployment``. What counts is the ledger's decision, not the one handed over.
-
-    The task is skipped where the decision was no. Where people answered in Airflow, the triggerer first reads what
-    Airflow records of their answers: a rejection that the ledger does not know takes the approval away.
+class UnderDecision(TargetOperator):
+    """A task that carries an approval out. What counts is the ledger's decision, not the one handed over.
 
     :param decision: What :class:`~ml_lifecycle.operators.approval.ApproveModelOperator` returned.
-    :param target: ``{"backend": "alias", ...}``: where models serve, and its options.
     :param rules: The gate's rules as the pipeline says them at this moment: an approval under others is refused. Left
         out, the rules under which it was approved are not compared with any.
     :param measurement: How the gate's metrics are measured and bounded at this moment: it is part of the rules.
@@ -89,53 +135,18 @@ class DeployModelOperator(_MovesChampion):
         self.measurement = measurement
         self.required = required
 
-    def work(self, context: Context, tools: Tools) -> dict[str, Any]:
-        """What serves, as plain JSON.
-
-        :raises TaskDeferred: people answered in Airflow, whose record is read first.
-        """
-        job = self._job(context, tools)
-        showings = [posting.ti_id for posting in tools.ledger.postings(job.decision.ask.ask_id) if posting.ti_id]
-        if showings:
-            deadline = datetime.now(timezone.utc) + LONGEST_LOOK
-            self.defer(
-                trigger=StatusTrigger(
-                    probe=ANSWERS,
-                    arguments={"showings": showings},
-                    interval_s=LOOK_EVERY_S,
-                    deadline=deadline.isoformat(),
-                ),
-                method_name="execute_complete",
-                # Ends the wait where no triggerer runs.
-                timeout=2 * LONGEST_LOOK,
-            )
-        return self._deployed(job, context, tools)
-
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Carry the approval out, unless Airflow's record of the answers contradicts it."""
-        with plain_errors(self.log):
-            if event["status"] != "ready":
-                raise ServiceUnavailableError(
-                    f"Airflow's record of the answers could not be read: {event['seen']}",
-                    where=f"task {self.task_id!r}",
-                    way_out="check the triggerer's log",
-                )
-            recorded: Mapping[str, str | None] = event["value"]
-            tools = replace(tools_for(context), answers=lambda posting: recorded.get(posting.ti_id))
-            return self._deployed(self._job(context, tools), context, tools)
-
-    def _job(self, context: Context, tools: Tools) -> DeploymentJob:
-        from ml_lifecycle.stages.release_right import DeploymentJob
-
+    def deployment_job(self, kind: type[UnderJob], context: Context, tools: Tools, **more: Any) -> UnderJob:
+        """The stage's job: the request, the decision, and what the pipeline says of both at this moment."""
         gate = None if self.rules is None else self.job(_Gate, rules=self.rules, spec=self.measurement or {})
         request = self.resolved(context, tools)
         return self.job(
-            DeploymentJob,
+            kind,
             request=request,
             decision=self._handed(request, tools),
             target=dict(self.target),
             policy_digest=None if gate is None else policy_digest(gate.rules, gate.spec),
             required=self.required,
+            **more,
         )
 
     def _handed(self, request: RunRequest, tools: Tools) -> Decision:
@@ -157,33 +168,83 @@ class DeployModelOperator(_MovesChampion):
             )
             raise refusal from None
 
-    def _deployed(self, job: DeploymentJob, context: Context, tools: Tools) -> dict[str, Any]:
-        from ml_lifecycle.stages import deployment
-
-        deployed = self.conclude(deployment.deploy, job, tools)
-        if deployed is None:
-            reason = f": {job.decision.reason}" if job.decision.reason else ""
-            raise AirflowSkipException(f"rejected by {job.decision.decided_by}{reason}")
-        self._tell(deployed, tools)
-        return self._announced(deployed, context, tools)
-
-    def _tell(self, deployed: Deployment, tools: Tools) -> None:
-        """Publish the provenance; where that fails, the version serves all the same, and the next try publishes."""
-        from ml_lifecycle.stages.provenance import ProvenanceJob, provenance
-
-        told = self.conclude(provenance, self.job(ProvenanceJob, deployment=deployed), tools)
-        if told is None:
-            self.log.info("No provenance is published: there is no connection to sign with")
-        else:
-            self.log.info("Provenance: %s, signed by key %s", told.uri, told.signed_by)
-
 
 class _Gate(Contract):
     rules: tuple[GateRule, ...]
     spec: MeasurementSpec
 
 
-class RollbackModelOperator(_MovesChampion):
+class DeployModelOperator(UnderDecision):
+    """Make what was approved serve; returns a ``Deployment``, or of a target with steps the ``Rollout`` that it begins.
+
+    The task is skipped where the decision was no. Where people answered in Airflow, the triggerer first reads what
+    Airflow records of their answers: a rejection that the ledger does not know takes the approval away.
+    """
+
+    def __init__(self, *, model: str, **kwargs: Any) -> None:
+        super().__init__(model=model, **{"outlets": [champion_asset(model)], **kwargs})
+
+    def work(self, context: Context, tools: Tools) -> dict[str, Any]:
+        """What serves, as plain JSON.
+
+        :raises TaskDeferred: people answered in Airflow, whose record is read first.
+        """
+        from ml_lifecycle.stages.release_right import DeploymentJob
+
+        job = self.deployment_job(DeploymentJob, context, tools)
+        showings = [posting.ti_id for posting in tools.ledger.postings(job.decision.ask.ask_id) if posting.ti_id]
+        if showings:
+            self.wait(ANSWERS, {"showings": showings}, "execute_complete", LONGEST_LOOK)
+        return self._deployed(job, context, tools)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Carry the approval out, unless Airflow's record of the answers contradicts it."""
+        with plain_errors(self.log):
+            if event["status"] != "ready":
+                raise ServiceUnavailableError(
+                    f"Airflow's record of the answers could not be read: {event['seen']}",
+                    where=f"task {self.task_id!r}",
+                    way_out="check the triggerer's log",
+                )
+            recorded: Mapping[str, str | None] = event["value"]
+            tools = replace(tools_for(context), answers=lambda posting: recorded.get(posting.ti_id))
+            return self.settling(context, tools, self._after_answers)
+
+    def _after_answers(self, context: Context, tools: Tools) -> dict[str, Any]:
+        from ml_lifecycle.stages.release_right import DeploymentJob
+
+        return self._deployed(self.deployment_job(DeploymentJob, context, tools), context, tools)
+
+    def _deployed(self, job: DeploymentJob, context: Context, tools: Tools) -> dict[str, Any]:
+        from ml_lifecycle.backends.deployment import steps_of
+        from ml_lifecycle.stages import deployment, rollout
+
+        if steps_of(job.target):
+            begun = self.conclude(rollout.begin, job, tools)
+            return self._rejected(job) if begun is None else begun.to_xcom()
+        deployed = self.conclude(deployment.deploy, job, tools)
+        if deployed is None:
+            return self._rejected(job)
+        tell_provenance(self, deployed, tools)
+        return self.announced(deployed, context, tools)
+
+    def _rejected(self, job: DeploymentJob) -> NoReturn:
+        reason = f": {job.decision.reason}" if job.decision.reason else ""
+        raise AirflowSkipException(f"rejected by {job.decision.decided_by}{reason}")
+
+
+def tell_provenance(task: LifecycleOperator, deployed: Deployment, tools: Tools) -> None:
+    """Publish the provenance; where that fails, the version serves all the same, and the next try publishes."""
+    from ml_lifecycle.stages.provenance import ProvenanceJob, provenance
+
+    told = task.conclude(provenance, task.job(ProvenanceJob, deployment=deployed), tools)
+    if told is None:
+        task.log.info("No provenance is published: there is no connection to sign with")
+    else:
+        task.log.info("Provenance: %s, signed by key %s", told.uri, told.signed_by)
+
+
+class RollbackModelOperator(TargetOperator):
     """Make the previous champion serve again; returns a ``Deployment``. Clearing the task moves nothing twice.
 
     Where monitoring asked for it and the champion that it found bad serves no longer, the task is skipped.
@@ -194,6 +255,9 @@ class RollbackModelOperator(_MovesChampion):
 
     stream: Stream = "rollback"
 
+    def __init__(self, *, model: str, **kwargs: Any) -> None:
+        super().__init__(model=model, **{"outlets": [champion_asset(model)], **kwargs})
+
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:
         """What serves, as plain JSON."""
         from ml_lifecycle.stages import deployment
@@ -203,7 +267,7 @@ class RollbackModelOperator(_MovesChampion):
             deployed = self.conclude(deployment.roll_back, job, tools)
         except RollbackOutdatedError as outdated:
             raise AirflowSkipException(str(outdated)) from None
-        return self._announced(deployed, context, tools)
+        return self.announced(deployed, context, tools)
 
 
 class RehearseRollbackOperator(LifecycleOperator):

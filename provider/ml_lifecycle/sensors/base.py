@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, A
 
 from ml_lifecycle.hooks.settings import read_settings
 from ml_lifecycle.hooks.tasks import plain_errors
-from ml_lifecycle.hooks.tools import build_tools, project_of, run_of
+from ml_lifecycle.hooks.tools import build_tools, place_of
 from ml_lifecycle.triggers import Status, StatusTrigger, load_probe, look
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ class LifecycleSensor(BaseSensorOperator):
         raise AirflowSensorTimeout(text)
 
     def _arguments(self, context: Context) -> dict[str, Any]:
-        place = {"project": str(project_of(context, read_settings())), "run": run_of(context)}
-        return {**place, **self.arguments(context)}
+        return {**place_of(context), **self.arguments(context)}
 
 
 def tools_of_probe(project: str, run: str) -> Tools:

@@ -17,6 +17,7 @@ from ml_lifecycle.backends.models.base import PackageInfo, read_info
 from ml_lifecycle.backends.models.inputs import predict
 from ml_lifecycle.backends.models.skops import SkopsFormat
 from ml_lifecycle.core.contracts import DatasetRef, ModelVersion, Move, TrainedModel
+from ml_lifecycle.core.deployment import is_rolling_out
 from ml_lifecycle.core.errors import (
     ChampionError,
     DigestMismatchError,
@@ -103,8 +104,16 @@ def champion_of(model: str, tools: Tools) -> Champion | None:
     :raises ChampionError: it cannot be read, its bytes are not those that were approved, or the feature code that
         feeds it has changed.
     """
-    move = tools.ledger.head(model, tools.environment)
+    move = promoted(model, tools)
     return load_champion(move, tools) if move is not None else None
+
+
+def promoted(model: str, tools: Tools) -> Move | None:
+    """The move whose version is champion: while another one is being rolled out, the one before it."""
+    head = tools.ledger.head(model, tools.environment)
+    if head is None or not is_rolling_out(head, tools.ledger.deployment_states(head)):
+        return head
+    return tools.ledger.moves(model, tools.environment)[-2]
 
 
 def load_champion(move: Move, tools: Tools) -> Champion:
@@ -145,7 +154,7 @@ def champion_info(model: str, tools: Tools) -> ChampionInfo | None:
 
     Importing scikit-learn to load a model costs about two CPU seconds.
     """
-    move = tools.ledger.head(model, tools.environment)
+    move = promoted(model, tools)
     if move is None:
         return None
     trained = _trained_in_ledger(move, tools)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,11 +13,12 @@ from ml_lifecycle.backends.deployment import target_from
 from ml_lifecycle.backends.deployment.base import DeploymentTarget
 from ml_lifecycle.core.approval import is_escalated
 from ml_lifecycle.core.contracts import Ask, Contract, Deployment, EscalationNotice, Move
-from ml_lifecycle.core.deployment import ALL_TRAFFIC, DEFAULT_TARGET, SANDBOX
+from ml_lifecycle.core.deployment import ALL_TRAFFIC, DEFAULT_TARGET, SANDBOX, is_rolling_out
 from ml_lifecycle.core.errors import LedgerError, LifecycleError, PassingError, StaleEpochError
 from ml_lifecycle.core.invariants import AskRecord, Snapshot, Violation, is_open, violations
 from ml_lifecycle.stages.champion import means_of
 from ml_lifecycle.stages.deployment import finish, restore, target_of
+from ml_lifecycle.stages.rollout import take_back
 from ml_lifecycle.stages.runner import Tools, record
 
 BY_HAND = "move by hand"
@@ -132,13 +133,12 @@ def _repaired(job: ReconciliationJob, tools: Tools) -> dict[str, Any]:
     if not moves:
         return {}
     *earlier, head = moves
-    closed = [move.epoch for move in earlier if is_open(tools.ledger.deployment_states(move))]
-    for move in earlier:
-        if move.epoch in closed:
-            tools.ledger.record_deployment(move, "superseded", detail={"by": head.epoch}, at=tools.clock())
-    done: dict[str, Any] = {"closed": tuple(closed)}
+    done: dict[str, Any] = {"closed": tuple(_closed(earlier, head, tools))}
     try:
-        if is_open(tools.ledger.deployment_states(head)):
+        states = tools.ledger.deployment_states(head)
+        if is_rolling_out(head, states):
+            done |= _looked_after(head, tools)
+        elif is_open(states):
             finish(head, job.target, tools)
             done["finished"] = (head.epoch,)
         elif strange := _strange(head, job.target, tools):
@@ -153,6 +153,23 @@ def _repaired(job: ReconciliationJob, tools: Tools) -> dict[str, Any]:
     except LifecycleError as error:
         done["unrepaired"] = (str(error),)
     return done
+
+
+def _closed(earlier: Sequence[Move], head: Move, tools: Tools) -> list[int]:
+    """Epochs whose deployment was open, and which the head overtook."""
+    overtaken = [move for move in earlier if is_open(tools.ledger.deployment_states(move))]
+    for move in overtaken:
+        tools.ledger.record_deployment(move, "superseded", detail={"by": head.epoch}, at=tools.clock())
+    return [move.epoch for move in overtaken]
+
+
+def _looked_after(head: Move, tools: Tools) -> dict[str, Any]:
+    """A rollout is left to its release, unless the target found that the new version does not work."""
+    fault = target_of(head, {}).status(head.model, means_of(tools)).fault
+    if not fault:
+        return {}
+    take_back(head, fault, tools)
+    return {"repaired": (f"the rollout of version {head.version} was taken back: {fault}",)}
 
 
 def _strange(head: Move, otherwise: Mapping[str, Any], tools: Tools) -> str:

@@ -1,0 +1,215 @@
+"""Traffic shifted step by step, each step by its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from ml_lifecycle.core.contracts import Deployment, StepReport, Stream, Verdict
+from ml_lifecycle.core.errors import StaleEpochError
+from ml_lifecycle.hooks.notify import alert_owner
+from ml_lifecycle.hooks.tasks import Handed, parse, plain_errors
+from ml_lifecycle.hooks.tools import place_of, tools_for
+from ml_lifecycle.links import MlflowVersionLink, ReportLink
+from ml_lifecycle.operators.assets import champion_asset
+from ml_lifecycle.operators.base import LifecycleOperator
+from ml_lifecycle.operators.deployment import TargetOperator, UnderDecision, tell_provenance
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from ml_lifecycle.backends.deployment.base import SplittingTarget
+    from ml_lifecycle.stages.rollout import StepJob
+    from ml_lifecycle.stages.runner import Tools
+
+STEP = "ml_lifecycle.sensors.rollout:look_at_step"
+WARM = "ml_lifecycle.sensors.rollout:look_at_warm"
+CLOCK = "ml_lifecycle.sensors.rollout:look_at_clock"
+HELD_FOR = timedelta(days=7)
+"""How long a step is held that stays inconclusive; then the task fails, and the split stays as it is."""
+REPLAYS_APART = timedelta(minutes=5)
+"""Between two tries of a shadow that has seen too few requests."""
+WATCHED_EVERY_S = 5.0
+
+
+class RolloutStepOperator(UnderDecision):
+    """Give a new version its share of the traffic, and wait until the evidence decides; returns a ``StepReport``.
+
+    A step that fails brings the version before back at once, and the task is skipped with all that follow.
+
+    :param percent: Of the traffic; 0 is the shadow: no user sees the new version's answers.
+    :param contact: Who is told when a rollout is taken back, or held.
+    """
+
+    operator_extra_links = (MlflowVersionLink(), ReportLink())
+
+    def __init__(self, *, percent: int, contact: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.percent = percent
+        self.contact = contact
+
+    def work(self, context: Context, tools: Tools) -> dict[str, Any]:
+        """What the step came to, as plain JSON.
+
+        :raises TaskDeferred: the evidence does not decide yet.
+        """
+        from ml_lifecycle.stages import rollout
+
+        job = self._step_job(context, tools)
+        with _skipped_when_superseded():
+            if self.percent:
+                self.conclude(rollout.shift, job, tools)
+            report = rollout.look(job, tools)
+        if report.verdict is Verdict.INCONCLUSIVE:
+            self.log.info("Waiting for evidence: %s", rollout.why_not(report))
+            self._wait(context, job, report.policy.max_wait, "after_waiting")
+        return self._concluded(context, tools, is_over=False)
+
+    def after_waiting(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Conclude the step: it is decided, or has waited as long as it may."""
+        with plain_errors(self.log):
+            self.log.info("%s", event["seen"])
+            tools = tools_for(context)
+            is_over = event["status"] == "timeout"
+            if not self.percent and not is_over:
+                return self.work(context, tools)
+            return self.settling(context, tools, lambda *_: self._concluded(context, tools, is_over=is_over))
+
+    def after_holding(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Conclude a step that was held; one that nothing decided in all that time fails."""
+        return self.after_waiting(context, event)
+
+    def _concluded(self, context: Context, tools: Tools, *, is_over: bool) -> dict[str, Any]:
+        from ml_lifecycle.stages import rollout
+
+        job = self._step_job(context, tools).model_copy(update={"is_over": is_over})
+        with _skipped_when_superseded():
+            report = self.conclude(rollout.conclude_step, job, tools)
+        self._show(report)
+        if report.verdict is Verdict.PASS:
+            return report.to_xcom()
+        taken_back = tools.ledger.head(self.model, tools.environment)
+        if taken_back is not None and taken_back.epoch > report.epoch:
+            self._alert(context, f"rolled back: {rollout.why_not(report)}", report)
+            raise AirflowSkipException(f"rolled back to version {taken_back.version}: {rollout.why_not(report)}")
+        if report.policy.on_inconclusive in ("continue", "ask"):
+            return report.to_xcom()
+        if is_over:
+            self._alert(context, f"held: {rollout.why_not(report)}", report)
+        self._wait(context, job, HELD_FOR, "after_holding")
+        return report.to_xcom()
+
+    def _wait(self, context: Context, job: StepJob, within: timedelta, then: str) -> None:
+        every_s = _target(job).analysis.look_every.total_seconds()
+        if self.percent:
+            arguments = {**place_of(context), "job": job.to_xcom()}
+            self.wait(STEP, arguments, then, within, every_s=every_s)
+        until = datetime.now(timezone.utc) + min(REPLAYS_APART, within)
+        self.wait(CLOCK, {"until": until.isoformat()}, then, within, every_s=every_s)
+
+    def _step_job(self, context: Context, tools: Tools) -> StepJob:
+        from ml_lifecycle.stages.rollout import StepJob
+
+        return self.deployment_job(StepJob, context, tools, percent=self.percent)
+
+    def _show(self, report: StepReport) -> None:
+        for check in report.checks:
+            self.log.info("%s: %s %s", check.name, check.verdict.value, check.detail)
+        self.report_uri = report.report_uri
+
+    def _alert(self, context: Context, what: str, report: StepReport) -> None:
+        evidence = [report.report_uri] if report.report_uri else []
+        alert_owner(
+            context,
+            model=self.model,
+            contact=self.contact,
+            event="alert",
+            what=what,
+            evidence=evidence,
+            prepared=f"trigger {self.model}_rollback to bring the version before back",
+        )
+
+
+class PromoteModelOperator(UnderDecision):
+    """Give all traffic to a version whose steps have passed; returns a ``Deployment``.
+
+    The version before stays ready until :class:`RetireModelOperator` removes it.
+    """
+
+    def __init__(self, *, model: str, **kwargs: Any) -> None:
+        super().__init__(model=model, **{"outlets": [champion_asset(model)], **kwargs})
+
+    def work(self, context: Context, tools: Tools) -> dict[str, Any]:
+        """What serves, as plain JSON."""
+        from ml_lifecycle.stages import rollout
+        from ml_lifecycle.stages.release_right import DeploymentJob
+
+        job = self.deployment_job(DeploymentJob, context, tools)
+        with _skipped_when_superseded():
+            deployed = self.conclude(rollout.promote, job, tools)
+        tell_provenance(self, deployed, tools)
+        return self.announced(deployed, context, tools)
+
+
+class RetireModelOperator(TargetOperator):
+    """Keep the version before ready for a while, then remove it; returns what serves, a ``Deployment``.
+
+    Where the new version fails meanwhile, the version before gets everything back at once.
+
+    :param deployment: What :class:`PromoteModelOperator` returned.
+    """
+
+    template_fields: Sequence[str] = (*LifecycleOperator.template_fields, "deployment")
+    stream: Stream = "release"
+
+    def __init__(self, *, model: str, deployment: Handed, contact: str = "", **kwargs: Any) -> None:
+        super().__init__(model=model, **{"outlets": [champion_asset(model)], **kwargs})
+        self.deployment = deployment
+        self.contact = contact
+
+    def work(self, context: Context, tools: Tools) -> dict[str, Any]:
+        """What serves, as plain JSON.
+
+        :raises TaskDeferred: the version before is still to be kept.
+        """
+        from ml_lifecycle.stages import rollout
+
+        job = self.job(
+            rollout.RetirementJob,
+            request=self.resolved(context, tools),
+            deployment=parse(Deployment, self.deployment, task_id=self.task_id),
+        )
+        until = rollout.warm_until(job, tools)
+        with _skipped_when_superseded():
+            is_well = not rollout.watch(job, tools)
+        if is_well and tools.clock() < until:
+            arguments = {**place_of(context), "job": job.to_xcom(), "until": until.isoformat()}
+            within = until - tools.clock() + timedelta(minutes=1)
+            self.wait(WARM, arguments, "execute_again", within, every_s=WATCHED_EVERY_S)
+        with _skipped_when_superseded():
+            serves = self.conclude(rollout.retire, job, tools)
+        if serves.champion.epoch == job.deployment.champion.epoch:
+            # Nobody follows another champion: Airflow emits every outlet that a task still has when it ends.
+            self.outlets = []
+            return serves.to_xcom()
+        alert_owner(context, model=self.model, contact=self.contact, event="alert", what=serves.champion.reason)
+        return self.announced(serves, context, tools)
+
+
+@contextmanager
+def _skipped_when_superseded() -> Iterator[None]:
+    """A rollout that another move has ended is no failure of this task."""
+    try:
+        yield
+    except StaleEpochError as superseded:
+        raise AirflowSkipException(str(superseded)) from None
+
+
+def _target(job: StepJob) -> SplittingTarget:
+    from ml_lifecycle.stages.rollout import splitting
+
+    return splitting(job.target)

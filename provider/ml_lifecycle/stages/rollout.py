@@ -1,0 +1,344 @@
+"""A decision in, traffic shifted step by step; each step's evidence decides about the next one.
+
+The ledger holds everything that a try needs to know: the move, the shifts that were begun, the steps that passed. A
+task that is killed, cleared or run twice goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from ml_lifecycle.backends.deployment import target_from
+from ml_lifecycle.backends.deployment.base import ALL, SHADOW, SplittingTarget, percents_of
+from ml_lifecycle.core.contracts import (
+    Contract,
+    Deployment,
+    Move,
+    Rollout,
+    RunRequest,
+    StepReport,
+    TrafficShift,
+    Verdict,
+)
+from ml_lifecycle.core.deployment import ANALYSIS
+from ml_lifecycle.core.errors import LifecycleError, NotProvenError, TargetFaultError
+from ml_lifecycle.core.rollout import judge, verdict_of
+from ml_lifecycle.stages.champion import means_of
+from ml_lifecycle.stages.deployment import carry_out, follow, no_objection, note, places_of, refuse_superseded, settled
+from ml_lifecycle.stages.release_right import DeploymentJob, Right, check_bytes, refusal_audited, right_of
+from ml_lifecycle.stages.runner import Tools, record
+from ml_lifecycle.stages.shadow import ShadowJob, replay
+from ml_lifecycle.stages.step_evidence import EvidenceJob, gather
+
+
+class StepJob(DeploymentJob):
+    """One step of a rollout."""
+
+    percent: int = Field(ge=0, le=100)
+    """Of the traffic to the new version; 0 is the shadow."""
+    is_over: bool = False
+    """Whether the step has waited as long as it may."""
+
+
+class RetirementJob(Contract):
+    """Take away what serves no longer."""
+
+    request: RunRequest
+    deployment: Deployment
+
+
+def begin(job: DeploymentJob, tools: Tools) -> Rollout | None:
+    """Make the move, and have the approved version run without traffic; ``None`` on a reject.
+
+    :raises NoDecisionError: no valid decision stands in the ledger for exactly this version, environment and gate.
+    :raises StaleEpochError: another move was made since; nothing is changed.
+    :raises DigestMismatchError: the model's bytes are not those that were approved; nothing is changed.
+    :raises StillSettlingError: it is on its way; call again.
+    """
+    with refusal_audited("release", job.request, tools):
+        target = splitting(job.target)
+        right = right_of(job, tools)
+        if right is None:
+            return None
+        check_bytes(right.version.uri, right.version.digest, tools)
+        target.status(right.version.name, means_of(tools))  # what cannot be looked at must not be moved
+        right.check()
+    options = target.model_dump(mode="json")
+    by = right.decision.decided_by
+    move = tools.ledger.release(right.version, right.decision, moved_by=by, at=tools.clock(), target=options)
+    with refusal_audited("release", job.request, tools):
+        refuse_superseded(move, tools)
+        note(move, "intent", {"targets": [options]}, tools)
+        target.deploy(move, means_of(tools))
+        follow(move, target, tools)
+        serving = settled(move, target, tools)
+    traffic = {str(version): percent for version, percent in serving.traffic.items()}
+    return Rollout(move=move, previous=_previous(move, tools), steps=target.steps, traffic=traffic)
+
+
+def shift(job: StepJob, tools: Tools) -> TrafficShift:
+    """Give the new version this step's traffic; what a later step gave is not taken back.
+
+    :raises NotProvenError: a step before did not pass.
+    :raises StaleEpochError: another move is in force.
+    :raises StillSettlingError: it is on its way; call again.
+    """
+    with _going_on(job, tools) as rollout:
+        _refuse_unproven(rollout, tools, below=job.percent)
+        wanted = rollout.shift_to(job.percent, because=f"step {job.percent}")
+        if rollout.reached(tools) > job.percent:
+            return wanted
+        record("shift", wanted, tools, model=rollout.move.model)
+        rollout.target.set_split(rollout.move, job.percent, means_of(tools))
+        follow(rollout.move, rollout.target, tools)
+        settled(rollout.move, rollout.target, tools)
+        return wanted
+
+
+def look(job: StepJob, tools: Tools) -> StepReport:
+    """What the step comes to at this moment; nothing is changed.
+
+    :raises StaleEpochError: another move is in force.
+    """
+    with _going_on(job, tools) as rollout:
+        return _judged(job.percent, rollout, tools)
+
+
+def conclude_step(job: StepJob, tools: Tools) -> StepReport:
+    """What the step comes to; where it fails, the version before gets everything back at once.
+
+    The digest that failed is not released again without a person's new approval.
+    """
+    report = look(job, tools)
+    if _ends_here(report, job):
+        # Written down first: the move back must not be without its reason.
+        record("conclude_step", report, tools, model=report.model)
+        with _going_on(job, tools) as rollout:
+            if rollout.previous is None:
+                raise TargetFaultError(
+                    why_not(report),
+                    where=f"{report.model} in {report.environment}",
+                    way_out="there is no version before to go back to; mend it, then release again",
+                )
+            take_back(rollout.move, why_not(report), tools)
+    return report
+
+
+def why_not(report: StepReport) -> str:
+    """Why a step did not pass, in one line for people."""
+    found = [check for check in report.checks if check.verdict is not Verdict.PASS]
+    reasons = "; ".join(f"{check.name}: {check.detail or check.verdict.value}" for check in found)
+    step = f"{report.percent}% of the traffic" if report.percent else "the shadow"
+    return f"version {report.version} at {step}: {reasons or report.verdict.value}"
+
+
+def promote(job: DeploymentJob, tools: Tools) -> Deployment:
+    """All traffic to the version whose steps have passed.
+
+    :raises NotProvenError: a step did not pass.
+    :raises StaleEpochError: another move is in force.
+    :raises StillSettlingError: it is on its way; call again.
+    """
+    with _going_on(job, tools) as rollout:
+        _refuse_unproven(rollout, tools, below=ALL)
+        wanted = rollout.shift_to(ALL, because="every step has passed")
+        record("shift", wanted, tools, model=rollout.move.model)
+        return carry_out(rollout.move, [rollout.target], rollout.right.check, tools)
+
+
+def take_back(move: Move, why: str, tools: Tools) -> Deployment:
+    """End a rollout: all traffic to the version before, under a move of its own; however often it is called, once."""
+    key = f"{ANALYSIS} of epoch {move.epoch}"
+    back = tools.ledger.rolled_back(move.model, move.environment, key) or tools.ledger.rollback(
+        move.model,
+        move.environment,
+        key=key,
+        moved_by=ANALYSIS,
+        reason=why,
+        at=tools.clock(),
+        epoch=move.epoch,
+    )
+    deployment = carry_out(back, places_of(back, move.target, tools), no_objection, tools)
+    note(move, "superseded", {"by": back.epoch}, tools)
+    return deployment
+
+
+def warm_until(job: RetirementJob, tools: Tools) -> datetime:
+    """Until when the version before stays ready, counted from the moment when all traffic was asked for."""
+    move = job.deployment.champion
+    return _began(ALL, move, tools) + splitting(move.target).keep_previous
+
+
+def watch(job: RetirementJob, tools: Tools) -> str:
+    """What is wrong with the version that has just got all traffic; empty while nothing is."""
+    move = job.deployment.champion
+    refuse_superseded(move, tools)
+    return splitting(move.target).status(move.model, means_of(tools)).fault
+
+
+def retire(job: RetirementJob, tools: Tools) -> Deployment:
+    """Remove the version before; where the new one has failed meanwhile, bring it back instead.
+
+    :raises StaleEpochError: another move is in force: whoever made it sees to what runs.
+    """
+    move = job.deployment.champion
+    if fault := watch(job, tools):
+        return take_back(move, fault, tools)
+    target = splitting(move.target)
+    target.retire(move, means_of(tools))
+    follow(move, target, tools)
+    return job.deployment
+
+
+# --- What goes on ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _GoingOn:
+    """A rollout that this job belongs to, its right checked at this moment."""
+
+    move: Move
+    previous: Move | None
+    target: SplittingTarget
+    right: Right
+
+    def shift_to(self, percent: int, *, because: str) -> TrafficShift:
+        """The change of traffic to this share."""
+        return TrafficShift(
+            model=self.move.model,
+            environment=self.move.environment,
+            epoch=self.move.epoch,
+            version=self.move.version,
+            percent=percent,
+            because=because,
+        )
+
+    def reached(self, tools: Tools) -> int:
+        """The largest share that was ever asked for."""
+        rows = _rows("shift", self.move, tools)
+        return max((row["content"]["percent"] for row in rows), default=0)
+
+
+@contextmanager
+def _going_on(job: DeploymentJob, tools: Tools) -> Iterator[_GoingOn]:
+    """The rollout under the job's decision; what is refused stands in the audit."""
+    with refusal_audited("release", job.request, tools):
+        right = right_of(job, tools)
+        decision = job.decision.ask.ask_id
+        moves = tools.ledger.moves(job.request.model, tools.environment)
+        move = next((one for one in moves if one.decision_id == decision), None)
+        if right is None or move is None:
+            raise NotProvenError(
+                "no rollout was begun under this decision",
+                where=f"{job.request.model} in {tools.environment}",
+                way_out="run the release from its beginning",
+            )
+        refuse_superseded(move, tools)
+        yield _GoingOn(move, _previous(move, tools), splitting(move.target or job.target), right)
+
+
+def _ends_here(report: StepReport, job: StepJob) -> bool:
+    unknown = report.verdict is Verdict.INCONCLUSIVE and job.is_over
+    return report.verdict is Verdict.FAIL or (unknown and report.policy.on_inconclusive == "rollback")
+
+
+def _judged(percent: int, rollout: _GoingOn, tools: Tools) -> StepReport:
+    move, target = rollout.move, rollout.target
+    earlier = _reports(move, tools)
+    previous = rollout.previous
+    shadow = ShadowJob(model=move.model, candidate=move, previous=previous) if percent == 0 and previous else None
+    evidence = gather(
+        EvidenceJob(
+            model=move.model,
+            move=move,
+            previous=previous,
+            percent=percent,
+            began_at=_began(percent, move, tools),
+            policy=target.analysis,
+            target=dict(move.target),
+            paired=replay(shadow, tools) if shadow else None,
+        ),
+        tools,
+    )
+    before = [earlier[step].evidence for step in sorted(earlier) if step < percent]
+    percents = percents_of(target.steps)
+    is_last = percent == max((one for one in percents if one < ALL), default=0)
+    checks = judge(target.analysis, [*before, evidence], final=is_last)
+    if previous is None:
+        # Nobody has to be won over from an old version, and perhaps nobody asks anything yet.
+        checks = tuple(check for check in checks if check.name == "target")
+    serving = target.status(move.model, means_of(tools))
+    return StepReport(
+        model=move.model,
+        environment=move.environment,
+        epoch=move.epoch,
+        version=move.version,
+        percent=percent,
+        verdict=verdict_of(checks),
+        checks=checks,
+        evidence=evidence,
+        policy=target.analysis,
+        traffic={str(version): share for version, share in serving.traffic.items()},
+    )
+
+
+def _began(percent: int, move: Move, tools: Tools) -> datetime:
+    """When the step's traffic was first asked for; the shadow begins with the move."""
+    rows = [row for row in _rows("shift", move, tools) if row["content"]["percent"] == percent]
+    began: datetime = rows[0]["at"] if rows else move.moved_at
+    return began
+
+
+def _reports(move: Move, tools: Tools) -> dict[int, StepReport]:
+    """What each step came to, by percent; the newest counts."""
+    found = (StepReport.model_validate(row["content"]) for row in _rows("conclude_step", move, tools))
+    return {report.percent: report for report in found}
+
+
+def _refuse_unproven(rollout: _GoingOn, tools: Tools, *, below: int) -> None:
+    """Each step has to have passed in the ledger: a task that was marked as successful proves nothing."""
+    if rollout.previous is None:
+        return
+    reports = _reports(rollout.move, tools)
+    for step in rollout.target.steps:
+        percent = 0 if step == SHADOW else step
+        if percent >= below:
+            return
+        verdict = reports[percent].verdict if percent in reports else None
+        if verdict is not Verdict.PASS and not (verdict is Verdict.INCONCLUSIVE and _may_go_on(rollout)):
+            raise NotProvenError(
+                f"step {step} has {'no result' if verdict is None else f'the verdict {verdict.value}'}",
+                where=f"{rollout.move.model} version {rollout.move.version} at epoch {rollout.move.epoch}",
+                way_out="clear that step's task, and wait for its evidence",
+            )
+
+
+def _may_go_on(rollout: _GoingOn) -> bool:
+    return rollout.target.analysis.on_inconclusive == "continue"
+
+
+def _rows(stage: str, move: Move, tools: Tools) -> Sequence[Any]:
+    return tools.ledger.results(tools.environment, move.model, stage, epoch=move.epoch)
+
+
+def _previous(move: Move, tools: Tools) -> Move | None:
+    earlier = [one for one in tools.ledger.moves(move.model, move.environment) if one.epoch < move.epoch]
+    return earlier[-1] if earlier else None
+
+
+def splitting(options: Mapping[str, Any]) -> SplittingTarget:
+    """The target, which has to be one where two versions serve beside each other."""
+    target = target_from(options)
+    if isinstance(target, SplittingTarget):
+        return target
+    raise LifecycleError(
+        f"the target {target.backend!r} cannot split traffic",
+        where="deployment",
+        way_out="leave its steps out, or choose a backend that can",
+    )

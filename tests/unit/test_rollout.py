@@ -1,0 +1,345 @@
+"""A release that goes step by step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml_lifecycle.backends.deployment import _TARGETS
+from ml_lifecycle.core.contracts import RunRequest, StepReport, Verdict
+from ml_lifecycle.core.errors import NoDecisionError, NotProvenError, StaleEpochError, StillSettlingError
+from ml_lifecycle.core.invariants import violations
+from ml_lifecycle.stages.champion import means_of, promoted
+from ml_lifecycle.stages.deployment import RollbackJob, deploy, roll_back
+from ml_lifecycle.stages.reconciliation import ReconciliationJob, reconcile, snapshot
+from ml_lifecycle.stages.release_right import DeploymentJob
+from ml_lifecycle.stages.rollout import (
+    RetirementJob,
+    StepJob,
+    begin,
+    conclude_step,
+    look,
+    promote,
+    retire,
+    shift,
+    watch,
+)
+from ml_lifecycle.stages.runner import Tools, record, run
+from tests.fakes.champions import NOON, at, decided, registered
+from tests.fakes.noted_target import change, read, seen
+
+TARGET: dict[str, Any] = {
+    "backend": "noted",
+    "steps": [10, 50, 100],
+    "analysis": {"min_requests": 500, "max_error_rate": "1%"},
+}
+GOOD = {"1": seen(45_000), "2": seen(5_000)}
+FAILING = {"1": seen(45_000), "2": seen(5_000, errors=400)}
+
+
+@pytest.fixture
+def place(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
+    """A deployment at noon where version 1 serves, and releases go step by step."""
+    monkeypatch.setitem(_TARGETS, "noted", ("tests.fakes.noted_target", "NotedTarget"))
+    found = replace(tools, serving_home=tmp_path / "serving", clock=lambda: NOON)
+    job = decided(found, registered(found, tmp_path, 1)).model_copy(update={"target": {"backend": "noted"}})
+    assert deploy(job, found) is not None
+    return found
+
+
+@pytest.fixture
+def job(place: Tools, tmp_path: Path) -> DeploymentJob:
+    """An approval of version 2."""
+    found = decided(place, registered(place, tmp_path, 2)).model_copy(update={"target": TARGET})
+    record("resolve", found.request, place, model="flights")
+    return found
+
+
+def step(job: DeploymentJob, percent: int) -> StepJob:
+    return StepJob(**dict(job), percent=percent)
+
+
+def passed(job: DeploymentJob, percent: int, tools: Tools) -> StepReport:
+    """Shift and conclude, as the step's task does."""
+    run(shift, step(job, percent), tools, model="flights")
+    return run(conclude_step, step(job, percent), tools, model="flights")
+
+
+def traffic(tools: Tools) -> dict[str, int]:
+    return {version: percent for version, percent in read("flights", means_of(tools))["traffic"].items() if percent}
+
+
+def observed(tools: Tools, what: dict[str, Any]) -> None:
+    change("flights", means_of(tools), seen=what)
+
+
+def test_a_good_version_goes_up_step_by_step(place: Tools, job: DeploymentJob) -> None:
+    begun = begin(job, place)
+    start = traffic(place)
+    observed(place, GOOD)
+    shares, verdicts = [], []
+    for percent in (10, 50):
+        report = passed(job, percent, at(place, percent / 10))
+        shares.append(traffic(place))
+        verdicts.append(report.verdict)
+
+    deployment = run(promote, job, at(place, 9), model="flights")
+
+    assert begun is not None
+    assert (begun.move.version, begun.previous.version if begun.previous else 0) == (2, 1)
+    assert (start, shares) == ({"1": 100}, [{"1": 90, "2": 10}, {"1": 50, "2": 50}])
+    assert verdicts == [Verdict.PASS, Verdict.PASS]
+    assert (deployment.traffic, deployment.champion.version) == ({"2": 100}, 2)
+    assert place.ledger.deployment_states(deployment.champion) == ("intent", "observed", "done")
+    assert violations(snapshot("flights", place, target=TARGET)) == ()
+
+
+def test_while_it_is_rolled_out_the_version_before_is_the_champion(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    observed(place, GOOD)
+    during = promoted("flights", place)
+    for percent in (10, 50):
+        passed(job, percent, place)
+    promote(job, place)
+
+    after = promoted("flights", place)
+
+    assert during is not None
+    assert after is not None
+    assert (during.version, after.version) == (1, 2)
+
+
+def test_a_failing_step_brings_the_old_version_back_at_once(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    observed(place, FAILING)
+
+    report = passed(job, 10, place)
+
+    head = place.ledger.head("flights", "test")
+    assert head is not None
+    assert report.verdict is Verdict.FAIL
+    assert (head.kind, head.version, head.moved_by, traffic(place)) == ("rollback", 1, "analysis", {"1": 100})
+    assert "version 2 at 10% of the traffic: error rate" in head.reason
+    assert violations(snapshot("flights", place, target=TARGET)) == ()
+
+
+def test_a_rolled_back_version_is_not_released_by_its_old_approval(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    observed(place, FAILING)
+    passed(job, 10, place)
+
+    for again in (begin, promote):
+        with pytest.raises((NoDecisionError, StaleEpochError)):
+            again(job, place)
+
+    assert traffic(place) == {"1": 100}
+
+
+def test_no_task_gets_past_a_step_that_did_not_pass(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    shift(step(job, 10), place)
+
+    with pytest.raises(NotProvenError, match="step 10 has no result"):
+        shift(step(job, 50), place)
+    with pytest.raises(NotProvenError, match="step 10 has no result"):
+        promote(job, place)
+
+    assert traffic(place) == {"1": 90, "2": 10}
+
+
+def test_too_few_requests_prove_nothing(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    observed(place, {"1": seen(4_000), "2": seen(400)})
+
+    report = passed(job, 10, place)
+
+    assert report.verdict is Verdict.INCONCLUSIVE
+    with pytest.raises(NotProvenError, match="step 10 has the verdict inconclusive"):
+        shift(step(job, 50), place)
+
+
+def test_what_waited_too_long_is_taken_back_where_the_policy_says_so(place: Tools, job: DeploymentJob) -> None:
+    strict = {**TARGET, "analysis": {**TARGET["analysis"], "on_inconclusive": "rollback"}}
+    job = job.model_copy(update={"target": strict})
+    begin(job, place)
+    shift(step(job, 10), place)
+    early = conclude_step(step(job, 10), place)
+    before = traffic(place)
+
+    conclude_step(step(job, 10).model_copy(update={"is_over": True}), place)
+
+    assert (early.verdict, before, traffic(place)) == (Verdict.INCONCLUSIVE, {"1": 90, "2": 10}, {"1": 100})
+
+
+def test_an_inconclusive_step_can_be_let_through(place: Tools, job: DeploymentJob) -> None:
+    lax = {**TARGET, "analysis": {**TARGET["analysis"], "on_inconclusive": "continue"}}
+    job = job.model_copy(update={"target": lax})
+    begin(job, place)
+    passed(job, 10, place)
+
+    shift(step(job, 50), place)
+
+    assert traffic(place) == {"1": 50, "2": 50}
+
+
+def test_a_step_that_is_cleared_later_takes_no_traffic_away(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    observed(place, GOOD)
+    passed(job, 10, place)
+    passed(job, 50, place)
+
+    again = shift(step(job, 10), place)
+
+    assert (again.percent, traffic(place)) == (10, {"1": 50, "2": 50})
+
+
+def test_every_share_is_written_down_before_it_is_given(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    change("flights", means_of(place), slow=True)
+
+    with pytest.raises(StillSettlingError):
+        shift(step(job, 10), place)
+
+    shifts = place.ledger.results("test", "flights", "shift")
+    assert [row["content"]["percent"] for row in shifts] == [10]
+    place.ledger.verify_audit("flights")
+
+
+def test_a_rollback_by_hand_ends_the_rollout(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    shift(step(job, 10), place)
+
+    roll_back(RollbackJob(request=RunRequest(model="flights", stream="rollback", run_id="back/1")), at(place, 1))
+
+    assert traffic(place) == {"1": 100}
+    for late in (lambda: shift(step(job, 50), place), lambda: look(step(job, 10), place)):
+        with pytest.raises((NoDecisionError, StaleEpochError)):
+            late()
+    assert traffic(place) == {"1": 100}
+
+
+def test_the_reconciler_leaves_a_rollout_alone(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    shift(step(job, 10), place)
+
+    found = reconcile(ReconciliationJob(model="flights", target=TARGET), place)
+
+    assert (found.faults, found.finished, found.repaired, traffic(place)) == ((), (), (), {"1": 90, "2": 10})
+
+
+def test_the_reconciler_takes_back_what_the_target_found_broken(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    shift(step(job, 10), place)
+    change("flights", means_of(place), fault="its server exited", traffic={"1": 100})
+
+    found = reconcile(ReconciliationJob(model="flights", target=TARGET), place)
+
+    assert found.repaired == ("the rollout of version 2 was taken back: its server exited",)
+    assert (found.faults, traffic(place)) == ((), {"1": 100})
+
+
+def test_a_fault_of_the_target_fails_the_step(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    shift(step(job, 10), place)
+    observed(place, GOOD)
+    change("flights", means_of(place), fault="its server exited", traffic={"1": 100})
+
+    report = conclude_step(step(job, 10), place)
+
+    assert (report.verdict, traffic(place)) == (Verdict.FAIL, {"1": 100})
+
+
+def test_a_first_release_is_compared_with_nothing(
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(_TARGETS, "noted", ("tests.fakes.noted_target", "NotedTarget"))
+    place = replace(tools, serving_home=tmp_path / "serving", clock=lambda: NOON)
+    job = decided(place, registered(place, tmp_path, 1)).model_copy(update={"target": TARGET})
+
+    record("resolve", job.request, place, model="flights")
+    begun = begin(job, place)
+    verdicts = [passed(job, percent, place).verdict for percent in (10, 50)]
+    deployment = promote(job, place)
+
+    assert begun is not None
+    assert (begun.previous, verdicts, deployment.traffic) == (None, [Verdict.PASS] * 2, {"1": 100})
+
+
+def test_the_version_before_is_kept_and_then_removed(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    observed(place, GOOD)
+    for percent in (10, 50):
+        passed(job, percent, place)
+    deployment = promote(job, place)
+    warm = read("flights", means_of(place))["ready"]
+    end = RetirementJob(request=job.request, deployment=deployment)
+
+    kept = retire(end, place)
+
+    assert (watch(end, place), warm, read("flights", means_of(place))["ready"]) == ("", [1, 2], [2])
+    assert kept == deployment
+
+
+def test_a_version_that_dies_after_promotion_is_taken_back(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    observed(place, GOOD)
+    for percent in (10, 50):
+        passed(job, percent, place)
+    deployment = promote(job, place)
+    change("flights", means_of(place), fault="its server exited")
+
+    serves = retire(RetirementJob(request=job.request, deployment=deployment), place)
+
+    assert (serves.champion.version, serves.champion.reason, traffic(place)) == (1, "its server exited", {"1": 100})
+    assert violations(snapshot("flights", place, target=TARGET)) == ()
+
+
+class Crash(Exception):  # noqa: N818  # stands for a killed process, which is no error of ours
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("nth", range(1, 12))
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_any_write_the_next_try_ends_the_same(
+    place: Tools, job: DeploymentJob, monkeypatch: pytest.MonkeyPatch, nth: int, when: str
+) -> None:
+    from tests.fakes.noted_target import NotedTarget
+
+    count = 0
+
+    def killed_at(name: str) -> Any:
+        real = getattr(NotedTarget, name)
+
+        def call(self: NotedTarget, *arguments: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == nth and when == "before":
+                raise Crash
+            found = real(self, *arguments)
+            if count == nth:
+                raise Crash
+            return found
+
+        return call
+
+    observed(place, GOOD)
+    for name in ("deploy", "set_split", "promote", "status"):
+        monkeypatch.setattr(NotedTarget, name, killed_at(name))
+
+    def until_done(call: Any) -> Any:
+        try:
+            return call()
+        except Crash:
+            return call()
+
+    until_done(lambda: begin(job, place))
+    for percent in (10, 50):
+        until_done(lambda percent=percent: passed(job, percent, place))
+    deployment = until_done(lambda: run(promote, job, place, model="flights"))
+
+    assert (deployment.traffic, len(place.ledger.moves("flights", "test"))) == ({"2": 100}, 2)
+    assert traffic(place) == {"2": 100}
+    assert violations(snapshot("flights", place, target=TARGET)) == ()
