@@ -134,7 +134,7 @@ class ModelService:
     def _answered(self, body: bytes, headers: Headers, request_id: str, began: float) -> bytes:
         asked = read(body, headers.get(b"content-type", b"").decode("latin-1"), self._inputs)
         keys = _keys(asked, headers)
-        scores = self._scorer.scores(columns_of(asked.columns, self._scorer.info.inputs)).tolist()
+        scores = self._scorer.scores(columns_of(asked.columns, self._scorer.info.inputs), asked.rows).tolist()
         if self._log is not None:
             self._log.put(
                 Answered(
