@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.backends.callables import callable_digest
-from ml_lifecycle.backends.deployment.base import Means
+from ml_lifecycle.backends.deployment.base import Means, Origin
 from ml_lifecycle.backends.files import digest_of_folder
 from ml_lifecycle.backends.models.base import PackageInfo, read_info
 from ml_lifecycle.backends.models.inputs import predict
@@ -217,6 +217,18 @@ def means_of(tools: Tools) -> Means:
         client=tools.client,
         serving_home=tools.serving_home,
         trusted_types=tools.trusted_types,
+        signing_key=tools.signing_key,
+        origin=partial(origin_of, tools=tools),
+    )
+
+
+def origin_of(move: Move, tools: Tools) -> Origin:
+    """What the ledger knows of where a move's version comes from."""
+    moves = (one for one in reversed(tools.ledger.moves(move.model, move.environment)) if one.epoch <= move.epoch)
+    released = next((one for one in moves if one.kind == "release" and one.digest == move.digest), move)
+    trained = training_of(move.model, move.digest, tools)
+    return Origin(
+        decision_id=released.decision_id, dataset_fingerprint=trained.dataset.fingerprint if trained is not None else ""
     )
 
 

@@ -35,6 +35,10 @@ EXTRAS = {
     "sklearn": "sklearn",
     "evidently": "evidently",
     "mlflow": "mlflow",
+    "botocore": "amazon",
+    "onnxruntime": "onnx",
+    "skl2onnx": "onnx",
+    "boto3": "amazon",
 }
 """Which extra of this package brings a library."""
 

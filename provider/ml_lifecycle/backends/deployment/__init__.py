@@ -13,7 +13,10 @@ from ml_lifecycle.core.errors import LifecycleError, UnknownBackendError
 
 _TARGETS = {
     "alias": ("ml_lifecycle.backends.deployment.alias", "AliasTarget"),
+    "bundle": ("ml_lifecycle.backends.deployment.bundle", "BundleTarget"),
     "http": ("ml_lifecycle.backends.deployment.http", "HttpTarget"),
+    "local": ("ml_lifecycle.backends.deployment.local", "LocalTarget"),
+    "sagemaker": ("ml_lifecycle.backends.deployment.sagemaker", "SageMakerTarget"),
 }
 """Module and class by name; a module is imported when its target is asked for."""
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ml_lifecycle.backends.signing.keys import SigningKey
 from ml_lifecycle.backends.tracking.base import Registry
 from ml_lifecycle.core.contracts import AnalysisPolicy, Move, Observation
 from ml_lifecycle.core.errors import ConfigurationError
@@ -37,6 +38,16 @@ def no_client(service: str, connection: str) -> Any:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a version comes from, for those who get it without the ledger."""
+
+    decision_id: str | None = None
+    """The approval that it rests on; of a rollback, the one under which its version was released."""
+    dataset_fingerprint: str = ""
+    """Of what it was trained on."""
+
+
+@dataclass(frozen=True)
 class Means:
     """What a target may use of the deployment that it belongs to."""
 
@@ -50,6 +61,10 @@ class Means:
     """Where the model servers of this machine live; ``None`` where there are none."""
     trusted_types: tuple[str, ...] = ()
     """Types that model packages may hold beside those that this package lists."""
+    signing_key: Callable[[], SigningKey | None] = field(default=lambda: None)
+    """What is handed out is signed by it; ``None`` where the deployment has none."""
+    origin: Callable[[Move], Origin] = field(default=lambda move: Origin(decision_id=move.decision_id))
+    """What the ledger knows of where a move's version comes from."""
 
 
 @dataclass(frozen=True)

@@ -113,13 +113,17 @@ def _sealed(manifest: BundleManifest, files: Mapping[str, bytes], key: SigningKe
     entries = {loader.MANIFEST: text, loader.ENVELOPE: envelope, **dict(sorted(files.items()))}
     bundle = Bundle(manifest=manifest, data=b"".join(loader.archive(entries)))
     for one in manifest.formats:
-        try:
-            loader.open_bundle(bundle.data, key.public.text, prefer=one.name)
-        except loader.BundleError as error:
-            raise UntrustedModelError(
-                f"its bundle does not hold: {error}", where=manifest.model, way_out="train again, then release it"
-            ) from error
+        _open_as_a_device(bundle, key, prefer=one.name)
     return bundle
+
+
+def _open_as_a_device(bundle: Bundle, key: SigningKey, *, prefer: str) -> None:
+    try:
+        loader.open_bundle(bundle.data, key.public.text, prefer=prefer)
+    except loader.BundleError as error:
+        raise UntrustedModelError(
+            f"its bundle does not hold: {error}", where=bundle.manifest.model, way_out="train again, then release it"
+        ) from error
 
 
 def _text(contract: Contract) -> bytes:
@@ -129,9 +133,7 @@ def _text(contract: Contract) -> bytes:
 def _contents(package: Path) -> dict[str, bytes]:
     """The caller has hashed every file, and so refused links."""
     return {
-        path.relative_to(package).as_posix(): path.read_bytes()
-        for path in sorted(package.rglob("*"))
-        if path.is_file()
+        path.relative_to(package).as_posix(): path.read_bytes() for path in sorted(package.rglob("*")) if path.is_file()
     }
 
 

@@ -59,8 +59,22 @@ _SMALL_ENVELOPE = 8 * 1024 * 1024
 _MOST_SIGNATURES = 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LOADERS = frozenset(
-    "CachedNode DTypeNode DictNode JsonNode ListNode LossNode NdArrayNode ObjectNode RandomGeneratorNode"
-    " RandomStateNode SliceNode TreeNode TupleNode TypeNode".split()
+    {
+        "CachedNode",
+        "DTypeNode",
+        "DictNode",
+        "JsonNode",
+        "ListNode",
+        "LossNode",
+        "NdArrayNode",
+        "ObjectNode",
+        "RandomGeneratorNode",
+        "RandomStateNode",
+        "SliceNode",
+        "TreeNode",
+        "TupleNode",
+        "TypeNode",
+    }
 )
 
 
@@ -109,7 +123,7 @@ def open_bundle(
     if name not in formats:
         raise BundleError(f"the archive holds no {name}, only {', '.join(sorted(formats))}")
     score = _SCORERS[name](manifest, formats[name], files)
-    _repeat_golden(manifest, formats[name], files, score)
+    _repeat_golden(formats[name], files, score)
     return Bundle(manifest=manifest, files=files, format=name, _score=score)
 
 
@@ -168,7 +182,8 @@ def read_archive(data: bytes) -> dict[str, bytes]:
 
 
 def _local_files(data: bytes) -> Iterator[tuple[str, bytes]]:
-    place, seen = 0, set()
+    place = 0
+    seen: set[str] = set()
     while data[place : place + 4] == _LOCAL_MARK:
         if len(data) < place + _LOCAL.size:
             raise BundleError("the archive is truncated")
@@ -211,7 +226,8 @@ def _check_manifest(told: Any) -> None:
     """Only what the rest relies on: who signed it wrote it by a schema."""
     if not isinstance(told, dict) or told.get("layout") != LAYOUT:
         raise BundleError(f"this archive is not of layout {LAYOUT}; get the loader that came with it")
-    wanted = {"model": str, "version": int, "digest": str, "inputs": list, "outputs": list, "formats": list, "files": list}
+    lists = dict.fromkeys(("inputs", "outputs", "formats", "files"), list)
+    wanted: dict[str, type] = {"model": str, "version": int, "digest": str, **lists}
     for name, kind in wanted.items():
         if not isinstance(told.get(name), kind):
             raise BundleError(f"the manifest says no {name}")
@@ -291,7 +307,7 @@ def _refuse_constant(_: str) -> Any:
     raise ValueError
 
 
-# --- Ed25519, RFC 8032 section 5.1: verifying alone, so that nothing secret is ever computed with -----------------------
+# --- Ed25519, RFC 8032 section 5.1: verifying alone, so that nothing secret is ever computed with --------------------
 
 _P = 2**255 - 19
 _ORDER = 2**252 + 27742317777372353535851937790883648493
@@ -377,7 +393,6 @@ def _value(row: Mapping[str, Any], name: str, kind: str) -> Any:
 
 
 def _repeat_golden(
-    manifest: Mapping[str, Any],
     told: Mapping[str, Any],
     files: Mapping[str, bytes],
     score: Callable[[Sequence[Sequence[Any]]], list[list[float]]],

@@ -1,4 +1,4 @@
-"""scikit-learn models as ONNX, for where there is no scikit-learn; held against the model itself before anybody gets it.
+"""scikit-learn models as ONNX, for where there is no scikit-learn, held against the model itself beforehand.
 
 skl2onnx passes over some of what a model does, such as where a tree sends a missing value, and computes in single
 precision. What comes out is therefore compared: on the golden rows, and on rows mixed from their values.
@@ -87,12 +87,28 @@ def _renamed(model: Any, inputs: Mapping[str, str]) -> Any:
     if columns is None or not hasattr(columns, "transformers_"):
         return model
     columns.transformers_ = [(name, step, _places(held, places)) for name, step, held in columns.transformers_]
+    for _, step, _ in columns.transformers_:
+        _forget_missing(step)
     columns.feature_names_in_ = [places[name] for name in columns.feature_names_in_]
     return model
 
 
 def _places(held: Any, places: Mapping[str, str]) -> Any:
     return [places[name] for name in held] if isinstance(held, list) else held
+
+
+def _forget_missing(step: Any) -> None:
+    """An encoder that has no number for a missing category nor for an unknown one need not tell them apart.
+
+    skl2onnx would give the missing one a number.
+    """
+    import numpy as np
+
+    numbers = [getattr(step, name, 0.0) for name in ("encoded_missing_value", "unknown_value")]
+    if all(isinstance(number, float) and np.isnan(number) for number in numbers):
+        step.categories_ = [
+            np.array([one for one in held if isinstance(one, str)], object) for held in step.categories_
+        ]
 
 
 def _with_plain_nodes(model: Any) -> Any:
@@ -119,7 +135,9 @@ def _register_boosted_trees() -> None:
     for estimator, convert in converters.items():
         alias = f"Sklearn{estimator.__name__}"
         shapes, options = get_shape_calculator(alias), get_converter(alias).get_allowed_options()
-        update_registered_converter(estimator, alias, shapes, _in_whole_numbers(convert), overwrite=True, options=options)
+        update_registered_converter(
+            estimator, alias, shapes, _in_whole_numbers(convert), overwrite=True, options=options
+        )
 
 
 def _in_whole_numbers(convert: Callable[..., Any]) -> Callable[..., Any]:
