@@ -14,6 +14,7 @@ from ml_lifecycle.backends.deployment import known_targets
 from ml_lifecycle.core.errors import ServiceRefusedError, StaleEpochError, TargetRefusedError
 from tests.fakes.bundle_place import bundle_in_bucket, bundle_place
 from tests.fakes.http_place import http_place
+from tests.fakes.kserve_place import kserve_place
 from tests.fakes.places import Place, alias_place
 from tests.fakes.sagemaker_place import sagemaker_place
 
@@ -22,6 +23,7 @@ PLACES: dict[str, Callable[[Path], AbstractContextManager[Place]]] = {
     "bundle": bundle_place,
     "bundle in a bucket": bundle_in_bucket,
     "http": http_place,
+    "kserve": kserve_place,
     "sagemaker": sagemaker_place,
 }
 LONG_AGO = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -15,6 +15,7 @@ _TARGETS = {
     "alias": ("ml_lifecycle.backends.deployment.alias", "AliasTarget"),
     "bundle": ("ml_lifecycle.backends.deployment.bundle", "BundleTarget"),
     "http": ("ml_lifecycle.backends.deployment.http", "HttpTarget"),
+    "kserve": ("ml_lifecycle.backends.deployment.kserve", "KServeTarget"),
     "local": ("ml_lifecycle.backends.deployment.local", "LocalTarget"),
     "sagemaker": ("ml_lifecycle.backends.deployment.sagemaker", "SageMakerTarget"),
 }
