@@ -265,7 +265,9 @@ class _Service:
                 f"version {move.version} is not deployed", where=self.where, way_out="deploy it, then shift traffic"
             )
         done = _done(move, state)
-        known = {one.version for one in state.versions}
+        # One that somebody removed under its traffic is still named, so that the service refuses: a version that was
+        # to get a little does not get everything.
+        known = {*(one.version for one in state.versions), *state.wanted}
         before = done.previous if done.previous in known else None
         traffic = shares(move.version, percent, before)
         if state.wanted == traffic and state.move == done and not state.fault:
