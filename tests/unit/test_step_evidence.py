@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pandas as pd  # noqa: TID253  # no DAG file imports a test
+import pyarrow as pa  # noqa: TID253  # as above
 import pytest
 
 from ml_lifecycle.backends.data.local import LocalStore
@@ -24,7 +25,14 @@ QUALITY = {"quality": {"metric": "accuracy"}}
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
 
 
-class ToldTarget(SplittingTarget):
+class _Untouched:
+    def _never(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("looking changes nothing")
+
+    deploy = promote = destroy = restore = rehearse = set_split = retire = _never
+
+
+class ToldTarget(_Untouched, SplittingTarget):
     """Two versions of which a test says what they did; nothing is ever written to it."""
 
     backend: Literal["told"] = "told"
@@ -40,11 +48,6 @@ class ToldTarget(SplittingTarget):
     def observe(self, model: str, since: datetime, means: Means) -> Mapping[int, Observation]:
         assert since == NOON
         return self.seen
-
-    def _never(self, *_: Any, **__: Any) -> Any:
-        raise AssertionError("looking changes nothing")
-
-    deploy = promote = destroy = restore = rehearse = set_split = retire = _never
 
 
 @pytest.fixture(autouse=True)
@@ -81,23 +84,42 @@ def origin(version: int, **changes: Any) -> Origin:
 
 
 def answer(
-    tools: Tools, version: int, labels: Sequence[str], *, begin: datetime = NOON, root: Path | None = None, **told: Any
+    tools: Tools,
+    version: int,
+    labels: Sequence[str],
+    *,
+    begin: datetime = NOON,
+    root: Path | None = None,
+    by: tuple[str, str] | None = ("request_id", "r"),
+    **told: Any,
 ) -> None:
-    """One answer a second, with keys that go on from where the day before ended."""
+    """One answer a second.
+
+    :param by: The column that shows that they answered requests, and its value.
+    """
     answers = pd.DataFrame({"key": range(len(labels)), "score": [0.9 if label == "late" else 0.1 for label in labels]})
     answers = answers.assign(label=list(labels), at=[begin + place * SECOND for place in range(len(labels))])
     source = origin(version, data_digest=str(begin), **told)
-    write = tools.data.write_file if root is None else LocalStore(root).write_file
     table = prediction_table(answers, source, key="key", time="at", classes=("on time", "late"))
+    if by is not None:
+        table = table.append_column(by[0], pa.array([by[1]] * len(table), pa.string()))
+    write = tools.data.write_file if root is None else LocalStore(root).write_file
     write_log(lambda uri, content: write(f"{FOLDER}/{uri}", content), "predictions", source, table)
 
 
 def turn_out(
-    tools: Tools, version: int, truth: Sequence[str | None], *, begin: datetime = NOON, recorded: int = 0
+    tools: Tools,
+    version: int,
+    truth: Sequence[str | None],
+    *,
+    begin: datetime = NOON,
+    recorded: int = 0,
+    predicted: Origin | None = None,
 ) -> None:
     table = pd.DataFrame({"key": range(len(truth)), "truth": list(truth), "at": [begin] * len(truth)})
     source = origin(version, data_digest=f"{list(truth)}{recorded}", recorded=recorded)
-    labels = label_table(table, source, key="key", time="at", target="truth", predicted=origin(version))
+    predicted = origin(version) if predicted is None else predicted
+    labels = label_table(table, source, key="key", time="at", target="truth", predicted=predicted)
     write_log(lambda uri, content: tools.data.write_file(f"{FOLDER}/{uri}", content), "labels", source, labels)
 
 
@@ -212,6 +234,35 @@ def test_what_only_the_servers_of_this_machine_logged_counts(tools: Tools, tmp_p
     turn_out(tools, 2, ["on time"])
 
     assert worth(gathered(dataclasses.replace(tools, serving_home=home)).new_losses) == (2, 1, 1.0)
+
+
+def test_what_scoring_predicted_was_no_request_and_does_not_count(tools: Tools) -> None:
+    answer(tools, 2, ["late"], by=None)
+    turn_out(tools, 2, ["on time"])
+
+    assert worth(gathered(tools).new_losses) == (2, 0, 0.0)
+
+
+def test_what_was_captured_belongs_to_the_version_that_its_variant_names(tools: Tools) -> None:
+    captured = {"model_version": None, "model_digest": ""}
+    for version, labels in ((1, ["late", "late"]), (2, ["late"])):
+        told = {**captured, "partition": f"hour-{version}"}
+        variant = f"v{version}-{str(version) * 8}"
+        answer(tools, version, labels, by=("variant", variant), **told)
+        turn_out(tools, version, ["on time"] * len(labels), predicted=origin(version, **told))
+
+    found = gathered(tools)
+
+    assert worth(found.old_losses) == (1, 2, 2.0)
+    assert worth(found.new_losses) == (2, 1, 1.0)
+
+
+def test_what_another_variant_answered_is_nobodys(tools: Tools) -> None:
+    told = {"model_version": None, "model_digest": ""}
+    answer(tools, 2, ["late"], by=("variant", "AllTraffic"), **told)
+    turn_out(tools, 2, ["on time"], predicted=origin(2, **told))
+
+    assert worth(gathered(tools).new_losses) == (2, 0, 0.0)
 
 
 def test_the_same_version_number_with_other_bytes_is_another_model(tools: Tools) -> None:

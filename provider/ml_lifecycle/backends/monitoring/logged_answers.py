@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
+from ml_lifecycle.backends.deployment.sagemaker_endpoint import variant_name, version_in
 from ml_lifecycle.backends.monitoring.prediction_log import INPUT, Root, Tree, log_days, reading, stacked
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ Roots = Sequence[Root]
 
 _ROWS: Final = 8192
 """That are decoded at a time."""
-_ANSWER: Final = ("prediction_id", "at", "model_version", "model_digest", "score", "label", "probabilities", "recorded")
+_ANSWER: Final = (
+    *("prediction_id", "at", "model_version", "model_digest", "variant", "request_id"),
+    *("score", "label", "probabilities", "recorded"),
+)
 _LABEL: Final = ("prediction_id", "label", "value", "recorded")
 
 
@@ -31,7 +35,14 @@ class Answerer:
     version: int | None = None
     """``None``: the digest alone tells."""
     is_alone: bool = False
-    """Whether answers are meant too that do not tell who gave them, as those that SageMaker captured."""
+    """Whether answers are meant too that do not tell who gave them, such as those captured at somebody's endpoint."""
+
+    def is_variant(self, name: str) -> bool:
+        """Whether a variant of an endpoint of SageMaker, which captures no more than its name, is this model."""
+        version = version_in(name)
+        if version is None:
+            return self.is_alone
+        return self.version is not None and name == variant_name(self.version, self.digest)
 
 
 def newest_answers(
@@ -63,10 +74,11 @@ def newest_answers(
 def labelled_answers(
     roots: Roots, endpoint: str, answerers: Mapping[str, Answerer], since: datetime
 ) -> dict[str, pd.DataFrame]:
-    """By what each model is called here: its answers from then on whose labels are in, each once.
+    """By what each model is called here: its answers to requests from then on whose labels are in, each once.
 
-    Their columns ``truth`` and ``truth_value`` say what turned out, as
-    :func:`ml_lifecycle.backends.monitoring.prediction_log.join` does.
+    What scoring predicted is left out: it was no request that might as well have reached another version. The columns
+    ``truth`` and ``truth_value`` say what turned out, as in
+    :func:`ml_lifecycle.backends.monitoring.prediction_log.join`.
 
     :raises DataError: the log cannot be read.
     """
@@ -79,7 +91,7 @@ def labelled_answers(
     for batch in _all("predictions", _ANSWER, roots, endpoint, since) if len(labels) else ():
         known = batch.filter(pc.is_in(batch.column("prediction_id"), value_set=ids))
         for name, who in answerers.items():
-            found[name].append(_of(_from(known, since), who))
+            found[name].append(_of(_requested(_from(known, since)), who))
     return {name: _joined(parts, labels) for name, parts in found.items()}
 
 
@@ -137,23 +149,29 @@ def _from(table: pa.Table, since: datetime | None) -> pa.Table:
     return table.filter(pc.greater_equal(at, pa.scalar(since, at.type)))
 
 
-def _of(table: pa.Table, who: Answerer) -> pa.Table:
-    """The rows that this model answered: by digest and version, as far as a row tells them."""
+def _requested(table: pa.Table) -> pa.Table:
+    """Answers to requests: a server names the request, and a capture the endpoint's variant."""
     import pyarrow.compute as pc
 
-    digest, version = table.column("model_digest"), table.column("model_version")
-    same = pc.coalesce(pc.equal(digest, who.digest), _yes())
-    told = pc.is_valid(digest)
-    if who.version is not None:
-        same = pc.and_(same, pc.coalesce(pc.equal(version, who.version), _yes()))
-        told = pc.or_(told, pc.is_valid(version))
-    return table.filter(same if who.is_alone else pc.and_(same, told))
+    return table.filter(pc.or_(pc.is_valid(table.column("request_id")), pc.is_valid(table.column("variant"))))
 
 
-def _yes() -> pa.Scalar:
+def _of(table: pa.Table, who: Answerer) -> pa.Table:
+    """The rows that this model answered: by digest and version, else by variant, as far as a row tells them."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    return pa.scalar(value=True)
+    digest, version, variant = (table.column(name) for name in ("model_digest", "model_version", "variant"))
+    if who.version is None:
+        version = pa.nulls(table.num_rows, pa.int64())
+    either, yes = pc.or_(pc.is_valid(digest), pc.is_valid(version)), pa.scalar(value=True)
+    both = pc.and_(
+        pc.coalesce(pc.equal(digest, who.digest), yes), pc.coalesce(pc.equal(version, who.version or 0), yes)
+    )
+    names = [name for name in pc.unique(variant).to_pylist() if name is not None and who.is_variant(name)]
+    named = pc.is_in(variant, value_set=pa.array(names, pa.string()))
+    unnamed = pc.and_(pc.is_null(variant), pa.scalar(who.is_alone))
+    return table.filter(pc.if_else(either, both, pc.or_(named, unnamed)))
 
 
 def _once(table: pa.Table) -> pa.Table:
@@ -233,6 +251,8 @@ def _plain(table: pa.Table, asked: Callable[[str], bool]) -> pa.Table:
         "at": pa.timestamp("us", "UTC"),
         "model_version": pa.int64(),
         "model_digest": pa.string(),
+        "variant": pa.string(),
+        "request_id": pa.string(),
         "score": pa.float64(),
         "label": pa.string(),
         "value": pa.float64(),
