@@ -141,7 +141,6 @@ class Amazon:
     done: Counter[str] = field(default_factory=Counter)
     """How often each operation succeeded."""
     lock: Any = field(default_factory=threading.RLock)
-    address: str = ""
 
     def call(self, operation: str, asked: dict[str, Any]) -> dict[str, Any]:
         """One operation."""
@@ -633,9 +632,12 @@ def _endless(data: memoryview, at: int, major: int) -> tuple[Any, int]:
 # --- HTTP ------------------------------------------------------------------------------------------------------------
 
 
-def _handler(amazon: Amazon) -> type[BaseHTTPRequestHandler]:
+def _handler(held: list[Amazon]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Head and body in one packet: else each answer waits for the acknowledgement of its head.
+        wbufsize = -1
+        disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -651,14 +653,14 @@ def _handler(amazon: Amazon) -> type[BaseHTTPRequestHandler]:
 
         def _operation(self, name: str, asked: dict[str, Any], write: Callable[[Any], bytes], kind: str) -> None:
             try:
-                self._send(200, write(amazon.call(name, asked)), kind)
+                self._send(200, write(held[0].call(name, asked)), kind)
             except RefusedError as error:
                 told = {"__type": error.code, "message": str(error), "Message": str(error)}
                 self._send(error.status, write(told), kind)
 
         def _invocation(self, name: str, body: bytes) -> None:
             try:
-                status, answer, variant = amazon.invoke(name, body, self.headers.get("Content-Type", ""))
+                status, answer, variant = held[0].invoke(name, body, self.headers.get("Content-Type", ""))
             except RefusedError as error:
                 self._send(error.status, _as_json({"Message": str(error)}), "application/json", code=error.code)
                 return
@@ -692,20 +694,30 @@ def _as_json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-@contextmanager
-def running_amazon(amazon: Amazon) -> Iterator[Amazon]:
-    """The services at :attr:`Amazon.address`, until the end."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(amazon))
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    amazon.address = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
-        yield amazon
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-        for endpoint in amazon.endpoints.values():
-            for variant in endpoint.variants.values():
-                variant.container.stop()
+class AmazonServer:
+    """The services' address, behind which one account at a time answers."""
+
+    def __init__(self) -> None:
+        self._held = [Amazon()]
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self._held))
+        self._server.daemon_threads = True
+        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def serving(self, amazon: Amazon) -> Iterator[Amazon]:
+        """This account, until the end."""
+        self._held[0] = amazon
+        try:
+            yield amazon
+        finally:
+            for endpoint in amazon.endpoints.values():
+                for variant in endpoint.variants.values():
+                    variant.container.stop()
+
+    def stop(self) -> None:
+        """Close the address."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
 import re
@@ -14,7 +15,7 @@ from typing import Any
 
 from ml_lifecycle.backends.deployment.base import Means
 from ml_lifecycle.backends.deployment.sagemaker import SageMakerTarget
-from tests.fakes.aws_server import Amazon, running_amazon
+from tests.fakes.aws_server import Amazon, AmazonServer
 from tests.fakes.places import MODEL, Place, registry_at
 
 BUCKET = "models"
@@ -26,12 +27,12 @@ class Cloud:
     """An account, and clients that reach it."""
 
     amazon: Amazon
-    s3: str
-    """Address of the S3."""
+    addresses: tuple[str, str]
+    """Of Amazon and of its S3."""
 
     def client(self, service: str, connection: str = "aws_default") -> Any:
         """A plain client, as a hook hands it out."""
-        return _client(service, self.s3 if service == "s3" else self.amazon.address)
+        return _client(service, self.addresses[service == "s3"])
 
     def objects(self) -> list[str]:
         """Keys in the bucket."""
@@ -54,33 +55,33 @@ def _client(service: str, address: str) -> Any:
     )
 
 
-@contextmanager
-def running_s3() -> Iterator[str]:
-    """An S3 with one empty bucket; its address."""
+@cache
+def _servers() -> tuple[AmazonServer, str]:
+    """Both servers run as long as the process does: making clients for new addresses takes longer than most tests."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    client = _client("s3", address)
-    try:
-        client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-        yield address
-        # What moto holds belongs to the process, not to the server.
-        for one in client.list_objects_v2(Bucket=BUCKET).get("Contents", ()):
-            client.delete_object(Bucket=BUCKET, Key=one["Key"])
-        client.delete_bucket(Bucket=BUCKET)
-    finally:
-        server.stop()
+    amazon, s3 = AmazonServer(), ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    s3.start()
+    atexit.register(amazon.stop)
+    atexit.register(s3.stop)
+    host, port = s3.get_host_and_port()
+    return amazon, f"http://{host}:{port}"
 
 
 @contextmanager
 def running_cloud(amazon: Amazon | None = None) -> Iterator[Cloud]:
-    """A small Amazon with its S3."""
-    with running_s3() as s3, running_amazon(amazon or Amazon()) as running:
-        yield Cloud(running, s3)
+    """An account with one empty bucket."""
+    server, s3 = _servers()
+    client = _client("s3", s3)
+    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    try:
+        with server.serving(amazon or Amazon()) as serving:
+            yield Cloud(serving, (server.address, s3))
+    finally:
+        for one in client.list_objects_v2(Bucket=BUCKET).get("Contents", ()):
+            client.delete_object(Bucket=BUCKET, Key=one["Key"])
+        client.delete_bucket(Bucket=BUCKET)
 
 
 def target(**options: Any) -> SageMakerTarget:
