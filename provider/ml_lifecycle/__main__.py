@@ -21,12 +21,14 @@ from ml_lifecycle.commands import (
     decide,
     doctor,
     drift,
+    export,
     history,
     keygen,
     ledger,
     owners,
     predictions,
     profile,
+    shadow,
     status,
     trend,
     verify,
@@ -130,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     drift.add_parser(commands)
     profile.add_parser(commands)
     capture.add_parser(commands)
+    shadow.add_parser(commands)
     backtest.add_parser(commands)
     history.add_parser(commands)
     audit.add_parser(commands)
@@ -138,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     keygen.add_parser(commands)
     owners.add_parser(commands)
     doctor.add_parser(commands)
+    export.add_parser(commands)
     status.add_parser(commands)
     trend.add_parser(commands)
     verify.add_parser(commands)
@@ -421,7 +425,8 @@ def _rules_of(evaluation: Evaluation, file: Path) -> tuple[GateRule, ...]:
 def _score(options: argparse.Namespace) -> int:
     from ml_lifecycle.core.contracts import Columns, Source, TrainedModel
     from ml_lifecycle.stages.runner import run
-    from ml_lifecycle.stages.scoring import PREDICTIONS, ScoringJob, score_with
+    from ml_lifecycle.stages.scored_files import PREDICTIONS
+    from ml_lifecycle.stages.scoring import ScoringJob, score_with
 
     if options.output.suffix != ".parquet":
         raise RequestError(f"{options.output} is no parquet file", where="--output", way_out="let its name end so")

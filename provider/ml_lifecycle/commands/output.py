@@ -32,6 +32,11 @@ def publish_text(text: str, path: Path) -> None:
     _publish(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
+def publish_bytes(content: bytes, path: Path) -> None:
+    """As :func:`publish_text`, any bytes."""
+    _publish(path, lambda draft: draft.write_bytes(content))
+
+
 def publish_table(table: pd.DataFrame, path: Path) -> None:
     """As :func:`publish_text`, a table as parquet."""
     from ml_lifecycle.backends.files import write_parquet

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from ml_lifecycle.backends.deployment.base import ALL, DeploymentTarget, Means, Serving
 from ml_lifecycle.backends.deployment.fence import refuse_foreign, refuse_older, refuse_unknown
-from ml_lifecycle.backends.export.bundles import Bundle, Subject, make_bundle, seal_pointer
+from ml_lifecycle.backends.export.bundles import Bundle, Subject, make_bundle, needed_key, seal_pointer
 from ml_lifecycle.backends.export.loader import CHANNEL_TYPE, POINTER
 from ml_lifecycle.backends.export.places import ChannelPlace, place_at
 from ml_lifecycle.backends.s3 import is_address, split_address
@@ -118,7 +118,9 @@ class BundleTarget(DeploymentTarget):
             dataset_fingerprint=origin.dataset_fingerprint,
         )
         with means.package(move.uri, move.digest) as package:
-            return make_bundle(package, subject, _key(means), onnx=self.onnx, trusted_types=means.trusted_types)
+            return make_bundle(
+                package, subject, needed_key(means.signing_key()), onnx=self.onnx, trusted_types=means.trusted_types
+            )
 
     def _publish(self, move: Move, place: ChannelPlace, means: Means) -> Bundle:
         bundle = self._made(move, means)
@@ -140,7 +142,7 @@ class BundleTarget(DeploymentTarget):
             sha256=bundle.sha256,
             size=len(bundle.data),
         )
-        content = seal_pointer(pointer, _key(means))
+        content = seal_pointer(pointer, needed_key(means.signing_key()))
         for _ in range(_TRIES):
             before = place.read(POINTER)
             if before == content:
@@ -156,17 +158,6 @@ class BundleTarget(DeploymentTarget):
     def _refuse_older(self, pointer: ChannelPointer | None, move: Move, place: ChannelPlace) -> None:
         if pointer is not None:
             refuse_older(move, environment=pointer.environment, epoch=pointer.epoch, where=place.where)
-
-
-def _key(means: Means) -> SigningKey:
-    key = means.signing_key()
-    if key is None:
-        raise ConfigurationError(
-            "there is no key to sign bundles with",
-            where="connection of [ml_lifecycle] signing_conn_id",
-            way_out="make one with `ml-lifecycle keygen`, and enter its text as the connection's password",
-        )
-    return key
 
 
 def _pointer(place: ChannelPlace) -> ChannelPointer | None:

@@ -25,7 +25,7 @@ from ml_lifecycle.core.bundle import (
     ChannelPointer,
 )
 from ml_lifecycle.core.contracts import Contract, canonical_json
-from ml_lifecycle.core.errors import UntrustedModelError
+from ml_lifecycle.core.errors import ConfigurationError, MissingLibraryError, UntrustedModelError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,6 +102,20 @@ def make_bundle(
     return _sealed(manifest, files, key)
 
 
+def needed_key(key: SigningKey | None) -> SigningKey:
+    """The deployment's key.
+
+    :raises ConfigurationError: it has none.
+    """
+    if key is None:
+        raise ConfigurationError(
+            "there is no key to sign bundles with",
+            where="connection of [ml_lifecycle] signing_conn_id",
+            way_out="make one with `ml-lifecycle keygen`, and enter its text as the connection's password",
+        )
+    return key
+
+
 def seal_pointer(pointer: ChannelPointer, key: SigningKey) -> bytes:
     """The pointer in its envelope."""
     return dsse.seal(_text(pointer), loader.CHANNEL_TYPE, key).encode()
@@ -120,6 +134,8 @@ def _sealed(manifest: BundleManifest, files: Mapping[str, bytes], key: SigningKe
 def _open_as_a_device(bundle: Bundle, key: SigningKey, *, prefer: str) -> None:
     try:
         loader.open_bundle(bundle.data, key.public.text, prefer=prefer)
+    except loader.NotInstalledError:
+        raise MissingLibraryError(prefer, {"skops": "sklearn"}.get(prefer, prefer)) from None
     except loader.BundleError as error:
         raise UntrustedModelError(
             f"its bundle does not hold: {error}", where=bundle.manifest.model, way_out="train again, then release it"

@@ -82,6 +82,10 @@ class BundleError(Exception):
     """An archive or a channel that does not hold; nothing of it was used."""
 
 
+class NotInstalledError(BundleError):
+    """A library that would answer is missing here: nothing is known of the answers."""
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A verified archive, ready to answer."""
@@ -426,7 +430,7 @@ def onnx_session(model: bytes) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise BundleError(f"answering by onnx needs {error.name}; install it") from None
+        raise NotInstalledError(f"answering by onnx needs {error.name}; install it") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -466,7 +470,7 @@ def _by_skops(manifest: Mapping[str, Any], told: Mapping[str, Any], files: Mappi
         import pandas as pd
         import skops.io
     except ImportError as error:
-        raise BundleError(f"answering by skops needs {error.name}; install package/requirements.txt") from None
+        raise NotInstalledError(f"answering by skops needs {error.name}; install package/requirements.txt") from None
     try:
         model = skops.io.loads(data, trusted=sorted(told["types"]))
     except Exception as error:
