@@ -9,6 +9,7 @@ them; every other model goes its own way.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ml_lifecycle.backends.models.base import PackageInfo
@@ -167,8 +168,8 @@ def _repeats(shortcut: Shortcut, model: Any, info: PackageInfo, rows: pd.DataFra
 
     for table in (rows, *(rows.iloc[[place]] for place in range(min(len(rows), _ALONE))), *_harder(rows, info)):
         columns = {name: table[name].to_numpy() for name in info.inputs}
-        expected = _tried(lambda columns=columns: answer(model, info, table_of(columns)))
-        found = _tried(lambda columns=columns, rows=len(table): shortcut.answer(columns, rows))
+        expected = _tried(partial(answer, model, info, table_of(columns)))
+        found = _tried(partial(shortcut.answer, columns, len(table)))
         if (expected is None) != (found is None):
             return False
         if expected is not None and not np.array_equal(expected, found, equal_nan=True):
