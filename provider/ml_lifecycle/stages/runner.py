@@ -39,6 +39,7 @@ EXTRAS = {
     "onnxruntime": "onnx",
     "skl2onnx": "onnx",
     "boto3": "amazon",
+    "kubernetes": "kubernetes",
 }
 """Which extra of this package brings a library."""
 
