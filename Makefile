@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 export AIRFLOW_PORT MLFLOW_PORT DEMO_HOME
 
-.PHONY: help setup demo up down test test-services lint format bench bench-parse bench-ledger bench-gates bench-drift-alarms bench-drift soak reference lock build clean
+.PHONY: help setup demo up down test test-services lint format bench bench-parse bench-ledger bench-gates bench-drift-alarms bench-drift bench-rollouts bench-serving bench-scoring drill-serving demo-serving soak reference lock build clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -28,6 +28,9 @@ $(READY): requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+demo-serving: $(READY) ## Serve the flights model to generated traffic: one version is promoted, a bad one rolled back
+	@$(BIN)/python scripts/demo_serving.py $(DEMO_SERVING_ARGS)
+
 demo: $(READY) ## Run one model's whole life on real flights, unattended
 	@$(BIN)/python scripts/demo.py
 
@@ -38,9 +41,9 @@ down: $(READY) ## End what `make up` started
 	@$(BIN)/python scripts/down.py
 
 test: $(READY) ## Run all tests that need no root
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python scripts/run_tests.py $(PYTEST_ARGS)
 
-test-services: $(READY) ## Run the tests that need PostgreSQL and Chromium from Debian
+test-services: $(READY) ## Run the tests that need PostgreSQL, Chromium and HAProxy from Debian
 	@$(BIN)/python -m pytest -m services $(PYTEST_ARGS)
 
 lint: $(READY) ## Check style, types, rings and the pipelines
@@ -75,6 +78,18 @@ bench-drift-alarms: $(READY) ## Simulate how often drift is cried falsely, and h
 
 bench-drift: $(READY) ## Measure what looking for drift costs beside Evidently's preset
 	@$(BIN)/python scripts/bench_drift.py $(DRIFT_ARGS)
+
+bench-rollouts: $(READY) ## Simulate how often a rollout ends rightly, and after how many requests
+	@$(BIN)/python scripts/simulate_rollouts.py $(ROLLOUTS_ARGS)
+
+bench-serving: $(READY) ## Measure what answering a request costs beside MLflow's server
+	@$(BIN)/python scripts/bench_serving.py $(SERVING_ARGS)
+
+bench-scoring: $(READY) ## Measure what scoring five million rows costs beside a bare loop, and kill it on the way
+	@$(BIN)/python scripts/bench_scoring.py $(SCORING_ARGS)
+
+drill-serving: $(READY) ## Shift, reload, kill and roll back under load, and count what users notice
+	@$(BIN)/python scripts/serving_drills.py $(DRILL_ARGS)
 
 reference: $(READY) ## Generate docs/reference from the code
 	@$(BIN)/ml-lifecycle schema --markdown > docs/reference/pipeline.md

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from ml_lifecycle.backends.deployment import _TARGETS
-from ml_lifecycle.core.contracts import RunRequest, StepReport, Verdict
+from ml_lifecycle.core.contracts import RunRequest, StepAnswer, StepReport, Verdict, Vote
 from ml_lifecycle.core.errors import NoDecisionError, NotProvenError, StaleEpochError, StillSettlingError
 from ml_lifecycle.core.invariants import violations
+from ml_lifecycle.stages.approval import Question
 from ml_lifecycle.stages.champion import means_of, promoted
 from ml_lifecycle.stages.deployment import RollbackJob, deploy, roll_back
 from ml_lifecycle.stages.reconciliation import ReconciliationJob, reconcile, snapshot
@@ -28,7 +29,8 @@ from ml_lifecycle.stages.rollout import (
     watch,
 )
 from ml_lifecycle.stages.runner import Tools, record, run
-from tests.fakes.champions import NOON, at, decided, registered
+from ml_lifecycle.stages.step_approval import StepQuestionJob, pose_step
+from tests.fakes.champions import NOON, at, decided, registered, shown
 from tests.fakes.noted_target import change, read, seen
 
 TARGET: dict[str, Any] = {
@@ -343,3 +345,100 @@ def test_killed_at_any_write_the_next_try_ends_the_same(
     assert (deployment.traffic, len(place.ledger.moves("flights", "test"))) == ({"2": 100}, 2)
     assert traffic(place) == {"2": 100}
     assert violations(snapshot("flights", place, target=TARGET)) == ()
+
+
+# --- People ----------------------------------------------------------------------------------------------------------
+
+
+def asking(job: DeploymentJob) -> DeploymentJob:
+    """The same release, of a pipeline that asks people about what the evidence does not decide."""
+    return job.model_copy(update={"target": {**TARGET, "analysis": {**TARGET["analysis"], "on_inconclusive": "ask"}}})
+
+
+def held_at_10(job: DeploymentJob, place: Tools) -> Question:
+    """A step that has waited as long as it may, and the question about it."""
+    begin(job, place)
+    shift(step(job, 10), place)
+    over = step(job, 10).model_copy(update={"is_over": True})
+    assert run(conclude_step, over, place, model="flights").verdict is Verdict.INCONCLUSIVE
+    question = pose_step(StepQuestionJob(**dict(step(job, 10)), terms={"approvers": ["bea"]}), place)
+    assert question is not None
+    return question
+
+
+def answer(question: Question, outcome: str, place: Tools) -> None:
+    """What the operator records once somebody has answered."""
+    vote = {"ask_id": question.ask.ask_id, "outcome": outcome, "person": "bea", "reason": "why", "at": NOON}
+    place.ledger.vote(Vote.model_validate({**vote, "channel": "airflow", "posting": shown(question.ask, place)}))
+    said = StepAnswer(model="flights", epoch=question.ask.epoch, percent=10, ask_id=question.ask.ask_id)
+    record("answer_step", said, place, model="flights")
+
+
+def test_people_read_what_was_observed_and_what_their_answer_does(place: Tools, job: DeploymentJob) -> None:
+    question = held_at_10(asking(job), place)
+
+    assert question.subject.startswith("Go on from 10% with version 2 (")
+    assert "| error rate |" in question.body
+    assert "Reject: the version before gets everything back." in question.body
+
+
+def test_people_can_let_a_step_pass_that_the_evidence_does_not_decide(place: Tools, job: DeploymentJob) -> None:
+    job = asking(job)
+    answer(held_at_10(job, place), "approve", place)
+
+    shift(step(job, 50), place)
+
+    assert traffic(place) == {"1": 50, "2": 50}
+    assert violations(snapshot("flights", place, target=TARGET)) == ()
+
+
+def test_people_can_have_the_old_version_back(place: Tools, job: DeploymentJob) -> None:
+    job = asking(job)
+    answer(held_at_10(job, place), "reject", place)
+
+    conclude_step(step(job, 10), place)
+
+    assert traffic(place) == {"1": 100}
+
+
+def test_an_answer_that_only_a_task_claims_lets_nothing_pass(place: Tools, job: DeploymentJob) -> None:
+    job = asking(job)
+    question = held_at_10(job, place)
+    for ask_id in (question.ask.ask_id, job.decision.ask.ask_id):
+        said = StepAnswer(model="flights", epoch=question.ask.epoch, percent=10, ask_id=ask_id)
+        record("answer_step", said, place, model="flights")
+
+    with pytest.raises(NotProvenError):
+        shift(step(job, 50), place)
+
+
+def test_while_people_are_asked_a_version_that_proves_worse_is_rolled_back(place: Tools, job: DeploymentJob) -> None:
+    job = asking(job)
+    question = held_at_10(job, place)
+    observed(place, FAILING)
+
+    conclude_step(step(job, 10), place)
+    answer(question, "approve", place)
+
+    assert traffic(place) == {"1": 100}
+    with pytest.raises((NoDecisionError, StaleEpochError)):
+        shift(step(job, 50), place)
+
+
+def test_nobody_is_asked_about_a_step_that_the_evidence_decided(place: Tools, job: DeploymentJob) -> None:
+    job = asking(job)
+    begin(job, place)
+    observed(place, GOOD)
+    passed(job, 10, place)
+
+    assert pose_step(StepQuestionJob(**dict(step(job, 10))), place) is None
+
+
+def test_no_second_rollout_begins_beside_the_first(place: Tools, job: DeploymentJob, tmp_path: Path) -> None:
+    begin(job, place)
+    third = decided(place, registered(place, tmp_path, 3)).model_copy(update={"target": TARGET})
+
+    with pytest.raises(StaleEpochError, match="version 2 is being rolled out at epoch 2"):
+        begin(third, place)
+
+    assert traffic(place) == {"1": 100}

@@ -68,6 +68,8 @@ def named(ask: Ask) -> str:
     """What is asked about, in words."""
     if ask.kind == "dataset":
         return f"the data {short(ask.digest)} of {ask.model}"
+    if ask.kind == "step":
+        return f"a step of the rollout of version {ask.version} ({short(ask.digest)}) of {ask.model}"
     return f"version {ask.version} ({short(ask.digest)}) of {ask.model}"
 
 

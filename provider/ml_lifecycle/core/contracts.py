@@ -516,7 +516,7 @@ class ApprovalTerms(Contract):
 class Ask(Contract):
     """The question that an approver answers; its digest names everything that the answer is about."""
 
-    kind: Literal["model", "dataset"] = "model"
+    kind: Literal["model", "dataset", "step"] = "model"
     """A dataset's question names the data's fingerprint as its ``digest``, and version 0 at epoch 0."""
     model: str
     environment: str
@@ -799,6 +799,15 @@ class Rollout(Evidence):
     """Percent by version."""
 
 
+class StepAnswer(Evidence):
+    """That people decided about going on from a step; what counts is the decision in the ledger."""
+
+    model: str
+    epoch: int = Field(ge=1)
+    percent: int = Field(ge=0, le=100)
+    ask_id: str = Field(pattern=DIGEST)
+
+
 class TrafficShift(Evidence):
     """A change of traffic that is about to be made, written down before."""
 
@@ -865,7 +874,8 @@ class ScoredPartition(Evidence):
     model: str
     partition: str
     uri: str
-    """Folder below the data root: ``predictions.parquet``, ``inputs.parquet`` and ``origin.json``."""
+    """Folder below the data root: ``predictions.parquet``, ``inputs.parquet`` (of large partitions several files) and
+    ``origin.json``, and ``quarantine.parquet`` where rows could not be scored."""
     rows: int
     version: int
     digest: str = Field(pattern=DIGEST)
@@ -875,6 +885,10 @@ class ScoredPartition(Evidence):
     dataset_fingerprint: str = Field(pattern=DIGEST)
     classes: tuple[Scalar, ...] = ()
     """Class labels; scores are probabilities of the second one. Empty for a regression."""
+    quarantined_rows: int = 0
+    """Rows that could not be scored: they lie in ``quarantine.parquet`` with the reason, and are not in ``rows``."""
+    quarantined_for: dict[str, int] = {}
+    """How many of them for which reason."""
 
 
 # --- Monitoring ------------------------------------------------------------------------------------------------------

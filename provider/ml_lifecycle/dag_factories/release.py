@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG, BaseOperator, Param
 
 from ml_lifecycle.backends.deployment import steps_of
-from ml_lifecycle.dag_factories.base import plain, resolve_task, stream_dag, text_field
+from ml_lifecycle.dag_factories.base import LOOK_EVERY_S, SENSOR_TIMEOUT_S, plain, resolve_task, stream_dag, text_field
 from ml_lifecycle.operators.approval import ApproveModelOperator
 from ml_lifecycle.operators.assets import candidate_asset
 from ml_lifecycle.operators.deployment import DeployModelOperator
-from ml_lifecycle.operators.rollout import PromoteModelOperator, RetireModelOperator, RolloutStepOperator
+from ml_lifecycle.operators.rollout import (
+    AskAboutStepOperator,
+    PromoteModelOperator,
+    RetireModelOperator,
+    RolloutStepOperator,
+)
+from ml_lifecycle.sensors.rollout import RolloutOverSensor
 
 if TYPE_CHECKING:
     from ml_lifecycle.pipeline.spec import Pipeline
@@ -28,7 +34,7 @@ def release_dag(pipeline: Pipeline) -> DAG:
     steps = steps_of(pipeline.deployment)
     with _dag(pipeline) as dag:
         request = resolve_task(pipeline, "release").output
-        decision = ApproveModelOperator(
+        approve = ApproveModelOperator(
             task_id="approve",
             model=model,
             request=request,
@@ -36,17 +42,23 @@ def release_dag(pipeline: Pipeline) -> DAG:
             **terms,
             expires_after=approval["expires_after"],
             contact=pipeline.contact,
-        ).output
+        )
         under = {
             "model": model,
             "request": request,
-            "decision": decision,
+            "decision": approve.output,
             "target": pipeline.deployment,
             "rules": [plain(rule) for rule in pipeline.evaluation.gate],
             "measurement": pipeline.evaluation.spec.to_xcom(),
             "required": approval["required"],
         }
         if steps:
+            (
+                RolloutOverSensor(
+                    task_id="rollout_over", model=model, poke_interval=LOOK_EVERY_S, timeout=SENSOR_TIMEOUT_S
+                )
+                >> approve
+            )
             _rollout(pipeline, steps, under)
         else:
             DeployModelOperator(task_id="deploy", **under)
@@ -55,6 +67,7 @@ def release_dag(pipeline: Pipeline) -> DAG:
 
 def _rollout(pipeline: Pipeline, steps: Sequence[int | str], under: Mapping[str, Any]) -> None:
     """The steps, one task each, and what comes after the last one."""
+    asks = pipeline.deployment.get("analysis", {}).get("on_inconclusive") == "ask"
     last: BaseOperator = DeployModelOperator(task_id="deploy", outlets=[], **under)
     for step in steps:
         percent = 0 if step == "shadow" else int(step)
@@ -62,6 +75,15 @@ def _rollout(pipeline: Pipeline, steps: Sequence[int | str], under: Mapping[str,
             task_id=f"step_{step}" if percent else str(step), percent=percent, contact=pipeline.contact, **under
         )
         last >> task
+        if asks:
+            last >> AskAboutStepOperator(
+                task_id=f"ask_{step}",
+                percent=percent,
+                terms=pipeline.approval.terms.to_xcom(),
+                expires_after=plain(pipeline.approval)["expires_after"],
+                contact=pipeline.contact,
+                **{name: under[name] for name in ("model", "request", "decision", "target")},
+            )
         last = task
     promote = PromoteModelOperator(task_id="promote", **under)
     last >> promote

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk import BaseOperator
 
@@ -11,6 +12,7 @@ from ml_lifecycle.core.contracts import Contract, RunRequest, Stream
 from ml_lifecycle.core.errors import RequestError
 from ml_lifecycle.hooks.tasks import Handed, Job, parse, plain_errors
 from ml_lifecycle.hooks.tools import tools_for
+from ml_lifecycle.triggers import StatusTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result", bound="Contract | None")
 
+LOOK_EVERY_S = 2.0
+NO_TRIGGERER = timedelta(minutes=5)
+"""By which a wait ends that nobody looked after."""
 TRIGGERS = {"scheduled": "scheduled", "backfill": "backfill", "asset_triggered": "asset"}
 """What a request calls Airflow's kinds of runs; every other kind was asked for by hand."""
 
@@ -74,6 +79,26 @@ class LifecycleOperator(BaseOperator):
 
         # The runner passes an absent answer through: stages that may have none return None.
         return runner.run(stage, job, tools, model=self.model)  # type: ignore[type-var]
+
+
+def wait(
+    task: BaseOperator,
+    probe: str,
+    arguments: Mapping[str, Any],
+    *,
+    then: str,
+    within: timedelta,
+    every_s: float = LOOK_EVERY_S,
+) -> NoReturn:
+    """Wait without a worker until a probe is ready, then go on with the task's method ``then``.
+
+    :raises TaskDeferred: always.
+    """
+    deadline = datetime.now(timezone.utc) + within
+    trigger = StatusTrigger(probe=probe, arguments=dict(arguments), interval_s=every_s, deadline=deadline.isoformat())
+    # The time-out ends the wait where no triggerer runs.
+    task.defer(trigger=trigger, method_name=then, timeout=within + NO_TRIGGERER)
+    raise AssertionError("defer() raises")
 
 
 def resolved_request(

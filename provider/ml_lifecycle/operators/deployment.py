@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -24,8 +24,7 @@ from ml_lifecycle.hooks.tasks import Handed, parse, plain_errors
 from ml_lifecycle.hooks.tools import place_of, tools_for
 from ml_lifecycle.links import MlflowVersionLink, remember_version
 from ml_lifecycle.operators.assets import announce, champion_asset
-from ml_lifecycle.operators.base import LifecycleOperator
-from ml_lifecycle.triggers import StatusTrigger
+from ml_lifecycle.operators.base import LifecycleOperator, wait
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
@@ -38,7 +37,6 @@ ANSWERS = "ml_lifecycle.sensors.approval:look_at_answers"
 TARGET = "ml_lifecycle.sensors.rollout:look_at_target"
 SETTLED_WITHIN = timedelta(hours=1)
 """SageMaker takes minutes to start a version; what takes longer fails, and the task's next try goes on."""
-LOOK_EVERY_S = 2.0
 LONGEST_LOOK = timedelta(minutes=5)
 """After which a try that could not read Airflow's record of the answers fails, and the next one reads it."""
 
@@ -73,29 +71,12 @@ class TargetOperator(LifecycleOperator):
         except StillSettlingError as waiting:
             self.log.info("Waiting for the target: %s", waiting.what)
             arguments = {**place_of(context), "model": self.model, "target": dict(self.target)}
-            self.wait(TARGET, arguments, "execute_again", SETTLED_WITHIN)
+            wait(self, TARGET, arguments, then="execute_again", within=SETTLED_WITHIN)
 
     def execute_again(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on, whatever was seen: the step itself looks."""
         self.log.info("%s", event["seen"])
         return self.execute(context)
-
-    def wait(
-        self, probe: str, arguments: Mapping[str, Any], then: str, within: timedelta, *, every_s: float = LOOK_EVERY_S
-    ) -> None:
-        """Wait in the triggerer until the probe is ready, and go on with the method ``then``.
-
-        :raises TaskDeferred: always.
-        """
-        deadline = datetime.now(timezone.utc) + within
-        self.defer(
-            trigger=StatusTrigger(
-                probe=probe, arguments=dict(arguments), interval_s=every_s, deadline=deadline.isoformat()
-            ),
-            method_name=then,
-            # Ends the wait where no triggerer runs.
-            timeout=within + LONGEST_LOOK,
-        )
 
     def announced(self, deployment: Deployment, context: Context, tools: Tools) -> dict[str, Any]:
         """Tell whoever follows the champion that another version serves."""
@@ -194,7 +175,7 @@ class DeployModelOperator(UnderDecision):
         job = self.deployment_job(DeploymentJob, context, tools)
         showings = [posting.ti_id for posting in tools.ledger.postings(job.decision.ask.ask_id) if posting.ti_id]
         if showings:
-            self.wait(ANSWERS, {"showings": showings}, "execute_complete", LONGEST_LOOK)
+            wait(self, ANSWERS, {"showings": showings}, then="execute_complete", within=LONGEST_LOOK)
         return self._deployed(job, context, tools)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:

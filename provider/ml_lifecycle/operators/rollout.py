@@ -9,23 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from ml_lifecycle.core.contracts import Deployment, StepReport, Stream, Verdict
+from ml_lifecycle.core.contracts import Deployment, StepAnswer, StepReport, Stream, Verdict
 from ml_lifecycle.core.errors import StaleEpochError
 from ml_lifecycle.hooks.notify import alert_owner
 from ml_lifecycle.hooks.tasks import Handed, parse, plain_errors
 from ml_lifecycle.hooks.tools import place_of, tools_for
 from ml_lifecycle.links import MlflowVersionLink, ReportLink
+from ml_lifecycle.operators.approval import QuestionOperator, last_committers
 from ml_lifecycle.operators.assets import champion_asset
-from ml_lifecycle.operators.base import LifecycleOperator
+from ml_lifecycle.operators.base import LifecycleOperator, resolved_request, wait
 from ml_lifecycle.operators.deployment import TargetOperator, UnderDecision, tell_provenance
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from ml_lifecycle.backends.deployment.base import SplittingTarget
+    from ml_lifecycle.core.contracts import Decision
+    from ml_lifecycle.stages.approval import Question
     from ml_lifecycle.stages.rollout import StepJob
     from ml_lifecycle.stages.runner import Tools
 
+HELD = "ml_lifecycle.sensors.rollout:look_at_held"
 STEP = "ml_lifecycle.sensors.rollout:look_at_step"
 WARM = "ml_lifecycle.sensors.rollout:look_at_warm"
 CLOCK = "ml_lifecycle.sensors.rollout:look_at_clock"
@@ -96,9 +100,10 @@ class RolloutStepOperator(UnderDecision):
         if taken_back is not None and taken_back.epoch > report.epoch:
             self._alert(context, f"rolled back: {rollout.why_not(report)}", report)
             raise AirflowSkipException(f"rolled back to version {taken_back.version}: {rollout.why_not(report)}")
-        if report.policy.on_inconclusive in ("continue", "ask"):
+        answer = rollout.answered(job, tools)
+        if report.policy.on_inconclusive == "continue" or (answer is not None and answer.outcome == "approve"):
             return report.to_xcom()
-        if is_over:
+        if is_over and report.policy.on_inconclusive == "hold":
             self._alert(context, f"held: {rollout.why_not(report)}", report)
         self._wait(context, job, HELD_FOR, "after_holding")
         return report.to_xcom()
@@ -107,9 +112,9 @@ class RolloutStepOperator(UnderDecision):
         every_s = _target(job).analysis.look_every.total_seconds()
         if self.percent:
             arguments = {**place_of(context), "job": job.to_xcom()}
-            self.wait(STEP, arguments, then, within, every_s=every_s)
+            wait(self, STEP, arguments, then=then, within=within, every_s=every_s)
         until = datetime.now(timezone.utc) + min(REPLAYS_APART, within)
-        self.wait(CLOCK, {"until": until.isoformat()}, then, within, every_s=every_s)
+        wait(self, CLOCK, {"until": until.isoformat()}, then=then, within=within, every_s=every_s)
 
     def _step_job(self, context: Context, tools: Tools) -> StepJob:
         from ml_lifecycle.stages.rollout import StepJob
@@ -132,6 +137,81 @@ class RolloutStepOperator(UnderDecision):
             evidence=evidence,
             prepared=f"trigger {self.model}_rollback to bring the version before back",
         )
+
+
+class AskAboutStepOperator(QuestionOperator):
+    """Ask in Airflow's Required Actions whether a step is passed that its evidence does not decide.
+
+    It waits until the step has waited as long as it may, and is skipped where the evidence decides before. While people
+    are asked, the step goes on looking. Who may answer is told as for
+    :class:`~ml_lifecycle.operators.approval.ApproveModelOperator`; the decision is what the step's task acts upon.
+
+    :param percent: Of the step's traffic; 0 is the shadow.
+    :param decision: What :class:`~ml_lifecycle.operators.approval.ApproveModelOperator` returned.
+    :param target: Where the model serves, as the step's own task has it.
+    """
+
+    template_fields: Sequence[str] = (*QuestionOperator.template_fields, "decision")
+    operator_extra_links = (ReportLink(),)
+
+    def __init__(
+        self,
+        *,
+        percent: int,
+        decision: Handed,
+        target: Mapping[str, Any],
+        terms: Mapping[str, Any] | None = None,
+        expires_after: str | float = "P3D",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.percent = percent
+        self.decision = decision
+        self.target = target
+        self.terms = terms
+        self.expires_after = expires_after
+
+    def posed(self, context: Context, tools: Tools) -> Question:
+        """Whether the next share is given.
+
+        :raises TaskDeferred: the step goes on.
+        """
+        from ml_lifecycle.stages.rollout import StepJob
+        from ml_lifecycle.stages.step_approval import StepQuestionJob, held, pose_step
+
+        values = {
+            "request": resolved_request(context, tools, model=self.model, stream="release", handed=self.request),
+            "decision": self.decision,
+            "target": dict(self.target),
+            "percent": self.percent,
+            "terms": self.terms or {},
+            "expires_after": self.expires_after,
+            "author": context["dag_run"].triggering_user_name,
+            "committers": last_committers(context),
+        }
+        job = parse(StepQuestionJob, values, task_id=self.task_id)
+        with _skipped_when_superseded():
+            if held(job, tools) is None:
+                step = StepJob(**{name: getattr(job, name) for name in StepJob.model_fields})
+                wait(self, HELD, {**place_of(context), "job": step.to_xcom()}, then="execute_again", within=HELD_FOR)
+            question = pose_step(job, tools)
+        if question is None:
+            raise AirflowSkipException("the evidence has decided")
+        return question
+
+    def execute_again(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Ask, now that the step is held."""
+        self.log.info("%s", event["seen"])
+        return self.execute(context)
+
+    def concluded(self, question: Question, decision: Decision, tools: Tools) -> dict[str, Any]:
+        """The decision, which the step's task is told of."""
+        from ml_lifecycle.stages import runner
+
+        ask = question.ask
+        answer = StepAnswer(model=ask.model, epoch=ask.epoch, percent=self.percent, ask_id=ask.ask_id)
+        runner.record("answer_step", answer, tools, model=ask.model)
+        return super().concluded(question, decision, tools)
 
 
 class PromoteModelOperator(UnderDecision):
@@ -189,7 +269,7 @@ class RetireModelOperator(TargetOperator):
         if is_well and tools.clock() < until:
             arguments = {**place_of(context), "job": job.to_xcom(), "until": until.isoformat()}
             within = until - tools.clock() + timedelta(minutes=1)
-            self.wait(WARM, arguments, "execute_again", within, every_s=WATCHED_EVERY_S)
+            wait(self, WARM, arguments, then="execute_again", within=within, every_s=WATCHED_EVERY_S)
         with _skipped_when_superseded():
             serves = self.conclude(rollout.retire, job, tools)
         if serves.champion.epoch == job.deployment.champion.epoch:

@@ -18,20 +18,23 @@ from ml_lifecycle.backends.deployment import target_from
 from ml_lifecycle.backends.deployment.base import ALL, SHADOW, SplittingTarget, percents_of
 from ml_lifecycle.core.contracts import (
     Contract,
+    Decision,
     Deployment,
     Move,
     Rollout,
     RunRequest,
+    StepAnswer,
     StepReport,
     TrafficShift,
     Verdict,
 )
-from ml_lifecycle.core.deployment import ANALYSIS
-from ml_lifecycle.core.errors import LifecycleError, NotProvenError, TargetFaultError
+from ml_lifecycle.core.deployment import ANALYSIS, is_rolling_out
+from ml_lifecycle.core.errors import LifecycleError, NotProvenError, StaleEpochError, TargetFaultError
 from ml_lifecycle.core.rollout import judge, verdict_of
+from ml_lifecycle.core.step_approval import is_about
 from ml_lifecycle.stages.champion import means_of
 from ml_lifecycle.stages.deployment import carry_out, follow, no_objection, note, places_of, refuse_superseded, settled
-from ml_lifecycle.stages.release_right import DeploymentJob, Right, check_bytes, refusal_audited, right_of
+from ml_lifecycle.stages.release_right import DeploymentJob, Right, check_bytes, refusal_audited, right_of, unblocked
 from ml_lifecycle.stages.runner import Tools, record
 from ml_lifecycle.stages.shadow import ShadowJob, replay
 from ml_lifecycle.stages.step_evidence import EvidenceJob, gather
@@ -68,6 +71,7 @@ def begin(job: DeploymentJob, tools: Tools) -> Rollout | None:
             return None
         check_bytes(right.version.uri, right.version.digest, tools)
         target.status(right.version.name, means_of(tools))  # what cannot be looked at must not be moved
+        _refuse_second(right, tools)
         right.check()
     options = target.model_dump(mode="json")
     by = right.decision.decided_by
@@ -89,7 +93,7 @@ def shift(job: StepJob, tools: Tools) -> TrafficShift:
     :raises StaleEpochError: another move is in force.
     :raises StillSettlingError: it is on its way; call again.
     """
-    with _going_on(job, tools) as rollout:
+    with going_on(job, tools) as rollout:
         _refuse_unproven(rollout, tools, below=job.percent)
         wanted = rollout.shift_to(job.percent, because=f"step {job.percent}")
         if rollout.reached(tools) > job.percent:
@@ -106,7 +110,7 @@ def look(job: StepJob, tools: Tools) -> StepReport:
 
     :raises StaleEpochError: another move is in force.
     """
-    with _going_on(job, tools) as rollout:
+    with going_on(job, tools) as rollout:
         return _judged(job.percent, rollout, tools)
 
 
@@ -116,10 +120,10 @@ def conclude_step(job: StepJob, tools: Tools) -> StepReport:
     The digest that failed is not released again without a person's new approval.
     """
     report = look(job, tools)
-    if _ends_here(report, job):
+    if _ends_here(report, job, tools):
         # Written down first: the move back must not be without its reason.
         record("conclude_step", report, tools, model=report.model)
-        with _going_on(job, tools) as rollout:
+        with going_on(job, tools) as rollout:
             if rollout.previous is None:
                 raise TargetFaultError(
                     why_not(report),
@@ -128,6 +132,12 @@ def conclude_step(job: StepJob, tools: Tools) -> StepReport:
                 )
             take_back(rollout.move, why_not(report), tools)
     return report
+
+
+def answered(job: StepJob, tools: Tools) -> Decision | None:
+    """What people decided about going on from this step."""
+    with going_on(job, tools) as rollout:
+        return answer_about(rollout.move, job.percent, tools)
 
 
 def why_not(report: StepReport) -> str:
@@ -145,7 +155,7 @@ def promote(job: DeploymentJob, tools: Tools) -> Deployment:
     :raises StaleEpochError: another move is in force.
     :raises StillSettlingError: it is on its way; call again.
     """
-    with _going_on(job, tools) as rollout:
+    with going_on(job, tools) as rollout:
         _refuse_unproven(rollout, tools, below=ALL)
         wanted = rollout.shift_to(ALL, because="every step has passed")
         record("shift", wanted, tools, model=rollout.move.model)
@@ -200,7 +210,7 @@ def retire(job: RetirementJob, tools: Tools) -> Deployment:
 
 
 @dataclass(frozen=True)
-class _GoingOn:
+class GoingOn:
     """A rollout that this job belongs to, its right checked at this moment."""
 
     move: Move
@@ -226,7 +236,7 @@ class _GoingOn:
 
 
 @contextmanager
-def _going_on(job: DeploymentJob, tools: Tools) -> Iterator[_GoingOn]:
+def going_on(job: DeploymentJob, tools: Tools) -> Iterator[GoingOn]:
     """The rollout under the job's decision; what is refused stands in the audit."""
     with refusal_audited("release", job.request, tools):
         right = right_of(job, tools)
@@ -240,17 +250,34 @@ def _going_on(job: DeploymentJob, tools: Tools) -> Iterator[_GoingOn]:
                 way_out="run the release from its beginning",
             )
         refuse_superseded(move, tools)
-        yield _GoingOn(move, _previous(move, tools), splitting(move.target or job.target), right)
+        yield GoingOn(move, _previous(move, tools), splitting(move.target or job.target), right)
 
 
-def _ends_here(report: StepReport, job: StepJob) -> bool:
-    unknown = report.verdict is Verdict.INCONCLUSIVE and job.is_over
-    return report.verdict is Verdict.FAIL or (unknown and report.policy.on_inconclusive == "rollback")
+def _refuse_second(right: Right, tools: Tools) -> None:
+    head = tools.ledger.head(right.version.name, tools.environment)
+    if head is None or head.decision_id == right.decision.ask.ask_id:
+        return
+    if is_rolling_out(head, tools.ledger.deployment_states(head)):
+        raise StaleEpochError(
+            f"version {head.version} is being rolled out at epoch {head.epoch}: two at a time could not be told apart",
+            where=f"{head.model} in {head.environment}",
+            way_out="wait for its end, then run the release again",
+        )
 
 
-def _judged(percent: int, rollout: _GoingOn, tools: Tools) -> StepReport:
+def _ends_here(report: StepReport, job: StepJob, tools: Tools) -> bool:
+    if report.verdict is not Verdict.INCONCLUSIVE:
+        return report.verdict is Verdict.FAIL
+    if job.is_over and report.policy.on_inconclusive == "rollback":
+        return True
+    with going_on(job, tools) as rollout:
+        answer = answer_about(rollout.move, job.percent, tools)
+    return answer is not None and answer.outcome == "reject"
+
+
+def _judged(percent: int, rollout: GoingOn, tools: Tools) -> StepReport:
     move, target = rollout.move, rollout.target
-    earlier = _reports(move, tools)
+    earlier = reports_of(move, tools)
     previous = rollout.previous
     shadow = ShadowJob(model=move.model, candidate=move, previous=previous) if percent == 0 and previous else None
     evidence = gather(
@@ -295,23 +322,30 @@ def _began(percent: int, move: Move, tools: Tools) -> datetime:
     return began
 
 
-def _reports(move: Move, tools: Tools) -> dict[int, StepReport]:
+def report_of(move: Move, percent: int, tools: Tools) -> StepReport | None:
+    """What a step came to, as far as it was concluded."""
+    return reports_of(move, tools).get(percent)
+
+
+def reports_of(move: Move, tools: Tools) -> dict[int, StepReport]:
     """What each step came to, by percent; the newest counts."""
     found = (StepReport.model_validate(row["content"]) for row in _rows("conclude_step", move, tools))
     return {report.percent: report for report in found}
 
 
-def _refuse_unproven(rollout: _GoingOn, tools: Tools, *, below: int) -> None:
+def _refuse_unproven(rollout: GoingOn, tools: Tools, *, below: int) -> None:
     """Each step has to have passed in the ledger: a task that was marked as successful proves nothing."""
     if rollout.previous is None:
         return
-    reports = _reports(rollout.move, tools)
+    reports = reports_of(rollout.move, tools)
     for step in rollout.target.steps:
         percent = 0 if step == SHADOW else step
         if percent >= below:
             return
         verdict = reports[percent].verdict if percent in reports else None
-        if verdict is not Verdict.PASS and not (verdict is Verdict.INCONCLUSIVE and _may_go_on(rollout)):
+        if verdict is not Verdict.PASS and not (
+            verdict is Verdict.INCONCLUSIVE and _may_go_on(rollout, percent, tools)
+        ):
             raise NotProvenError(
                 f"step {step} has {'no result' if verdict is None else f'the verdict {verdict.value}'}",
                 where=f"{rollout.move.model} version {rollout.move.version} at epoch {rollout.move.epoch}",
@@ -319,8 +353,23 @@ def _refuse_unproven(rollout: _GoingOn, tools: Tools, *, below: int) -> None:
             )
 
 
-def _may_go_on(rollout: _GoingOn) -> bool:
-    return rollout.target.analysis.on_inconclusive == "continue"
+def _may_go_on(rollout: GoingOn, percent: int, tools: Tools) -> bool:
+    """Whether what is not proven is passed all the same: the policy says so, or a person did."""
+    if rollout.target.analysis.on_inconclusive == "continue":
+        return True
+    answer = answer_about(rollout.move, percent, tools)
+    return answer is not None and answer.outcome == "approve"
+
+
+def answer_about(move: Move, percent: int, tools: Tools) -> Decision | None:
+    """What people decided about going on from a step that its evidence did not decide."""
+    for row in reversed(_rows("answer_step", move, tools)):
+        answer = StepAnswer.model_validate(row["content"])
+        decision = tools.ledger.decision(answer.ask_id)
+        if answer.percent != percent or decision is None or not is_about(decision.ask, move, percent):
+            continue
+        return unblocked(answer.ask_id, move.model, tools)
+    return None
 
 
 def _rows(stage: str, move: Move, tools: Tools) -> Sequence[Any]:
