@@ -3,7 +3,8 @@
 Both serve one package, in turn on the same machine, and are asked the same requests of one row by a client in a
 process of its own: each on a connection that stays open, so many a second, whether or not the last one was answered.
 Ours keeps its prediction log meanwhile; MLflow's server has none. CPU is user and system time of all processes of a
-server, divided by the requests. Ends with 1 where the goal is missed.
+server, divided by the requests. MLflow's server is measured as it comes, and with ``OMP_NUM_THREADS=1``, which ours
+sets for itself: the goal holds against both. Ends with 1 where it is missed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 OUTPUT = REPOSITORY / "benchmarks" / "serving.json"
 GOAL = 0.60
 """Of MLflow's CPU a request."""
-OURS, MLFLOW = "ml_lifecycle.serving.server", "mlflow models serve"
+OURS = "ml_lifecycle.serving.server"
+MLFLOW, MLFLOW_ALONE = "mlflow models serve", "mlflow models serve, one thread"
 NUMBERS = ("hour", "minute", "weekday", "distance", "temp", "dewp", "humid", "wind_dir", "wind_speed", "precip")
 CATEGORIES = {"carrier": 16, "origin": 3, "dest": 105}
 """As the flights of the demo have them, with the number of different values."""
@@ -125,7 +127,7 @@ def flights() -> pd.DataFrame:
 
 def command(server: str, package: Path, digest: str, port: int, log: Path) -> list[str]:
     """How each server is started as its documentation says."""
-    if server == MLFLOW:
+    if server != OURS:
         program = Path(sys.executable).with_name("mlflow")
         return [str(program), *f"models serve -m {package} --env-manager local -h 127.0.0.1 -p {port}".split()]
     told = f"--package {package} --digest {digest} --model flights --version 1 --port {port} --log {log}"
@@ -173,6 +175,8 @@ def started(server: str, package: Path, digest: str, folder: Path) -> Iterator[t
     # MLflow looks for uvicorn on the path.
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "provider"), "PATH": programs}
+    if server == MLFLOW_ALONE:
+        environment["OMP_NUM_THREADS"] = "1"
     begun = time.perf_counter()
     with (folder / "server.txt").open("wb") as output:
         process = subprocess.Popen(
@@ -335,15 +339,19 @@ def summary(rounds: dict[str, list[dict[str, Any]]], options: argparse.Namespace
         figures[server]["failed"] = sum(one["failed"] for one in found)
         if all(one["flat_out"] is not None for one in found):
             figures[server]["flat_out_rps"] = round(statistics.median(one["flat_out"] for one in found), 1)
-    ratios = [ours["cpu_ms"] / theirs["cpu_ms"] for ours, theirs in zip(rounds[OURS], rounds[MLFLOW], strict=True)]
+    ratios = {
+        other: statistics.median(
+            ours["cpu_ms"] / theirs["cpu_ms"] for ours, theirs in zip(rounds[OURS], rounds[other], strict=True)
+        )
+        for other in (MLFLOW, MLFLOW_ALONE)
+    }
     return {
         "machine": {"python": platform.python_version(), "cpus": os.cpu_count()},
         "rounds": options.rounds,
         "rate_rps": options.rate,
         "requests": options.requests,
         "goal": GOAL,
-        "ratio": round(statistics.median(ratios), 3),
-        "ratios": [round(one, 3) for one in ratios],
+        "ratios": {other: round(ratio, 3) for other, ratio in ratios.items()},
         "largest_difference": max(
             abs(one - other)
             for ours, theirs in zip(rounds[OURS], rounds[MLFLOW], strict=True)
@@ -366,11 +374,12 @@ def print_table(found: dict[str, Any]) -> None:
         "start_cpu_s": "start-up, CPU s",
         "failed": "failed requests",
     }
-    print(f"{'':24}{'ours':>12}{'MLflow':>12}")
+    print(f"{'':24}{'ours':>12}{'MLflow':>12}{'one thread':>12}")
     for name, label in labels.items():
-        cells = [found["servers"][server].get(name) for server in (OURS, MLFLOW)]
+        cells = [found["servers"][server].get(name) for server in (OURS, MLFLOW, MLFLOW_ALONE)]
         print(f"{label:24}" + "".join(f"{'-' if cell is None else f'{cell:,.2f}':>12}" for cell in cells))
-    print(f"CPU a request: {found['ratio']:.0%} of MLflow's (goal: at most {GOAL:.0%}); ", end="")
+    for other, ratio in found["ratios"].items():
+        print(f"CPU a request: {ratio:.0%} of {other} (goal: at most {GOAL:.0%})")
     print(f"largest difference of an answer: {found['largest_difference']:g}")
 
 
@@ -392,7 +401,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         package = Path(name) / "package"
         bodies = write_package(package)
-        rounds: dict[str, list[dict[str, Any]]] = {OURS: [], MLFLOW: []}
+        rounds: dict[str, list[dict[str, Any]]] = {OURS: [], MLFLOW: [], MLFLOW_ALONE: []}
         for _ in range(options.rounds):
             for server, measured in rounds.items():
                 measured.append(measure(server, package, bodies, options))
@@ -400,7 +409,7 @@ def main() -> int:
     OUTPUT.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1)) if options.json else print_table(found)
     failed = sum(one["failed"] for one in found["servers"].values())
-    return int(found["ratio"] > GOAL or failed > 0 or found["largest_difference"] > 0)
+    return int(max(found["ratios"].values()) > GOAL or failed > 0 or found["largest_difference"] > 0)
 
 
 if __name__ == "__main__":
