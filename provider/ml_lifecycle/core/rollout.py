@@ -40,6 +40,8 @@ MISSED: Final = 0.025
 """How often at most a version beyond a limit is taken for one within it, over all looks of a check."""
 _CLUMPS: Final = 2.0
 """Slow requests come together, where a server stalls: two count as one."""
+_FEWER_CLUMPS: Final = 1.4
+"""The same where a ratio's tolerance lies between a version that is as good and one that is not."""
 _FEWEST_LABELS: Final = 100
 """Of either version, before their losses are taken for normally distributed."""
 _FARTHEST: Final = 100.0
@@ -288,11 +290,11 @@ def _latency_ratio(limit: float, steps: Sequence[StepEvidence], alpha: float) ->
         return _unknown("latency ratio", "the old version's 95th percentile lies beyond the histogram", limit=limit)
 
     def slower(ratio: float) -> bool:
-        return evidence_since_any(_slow_strata(pairs, ratio), clumps=_CLUMPS) >= -math.log(alpha)
+        return evidence_since_any(_slow_strata(pairs, ratio), clumps=_FEWER_CLUMPS) >= -math.log(alpha)
 
     def faster(ratio: float) -> bool:
         here = _slow_strata([(new, old)], ratio, at_most=True)
-        return evidence_of_more(here, fewer=True, clumps=_CLUMPS) >= -math.log(MISSED)
+        return evidence_of_more(here, fewer=True, clumps=_FEWER_CLUMPS) >= -math.log(MISSED)
 
     verdict = Verdict.FAIL if slower(limit) else Verdict.PASS if faster(limit) else Verdict.INCONCLUSIVE
     told = f"{ours:,.1f} ms" if ours is not None else "beyond the histogram"
