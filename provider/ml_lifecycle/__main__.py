@@ -28,6 +28,7 @@ from ml_lifecycle.commands import (
     owners,
     predictions,
     profile,
+    serving,
     shadow,
     status,
     trend,
@@ -131,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_commands(commands)
     drift.add_parser(commands)
     profile.add_parser(commands)
+    serving.add_parser(commands)
     capture.add_parser(commands)
     shadow.add_parser(commands)
     backtest.add_parser(commands)

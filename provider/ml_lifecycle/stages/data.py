@@ -87,16 +87,16 @@ def snapshot(job: SnapshotJob, tools: Tools) -> DatasetRef:
     :raises LabelsMissingError: the target is missing, or holds one value only.
     :raises NoRowsError: the drop rules leave no row.
     """
-    _check_names(job)
-    files = _files_of(job)
+    check_names(job)
+    files = files_of(job)
     before = {uri: tools.data.state(uri) for _, uri in files}
     digests = {uri: tools.data.file_digest(uri) for _, uri in files}
-    uri = f"snapshots/{job.model}/{_key(job, digests)[:16]}"
+    uri = f"snapshots/{job.model}/{snapshot_key(job, digests)[:16]}"
     if tools.data.published(uri) is None:
         rows, dropped, label_columns = _rows(job, tools.data)
-        related = {name: _stack(tools.data, _uris(source, job.partitions)) for name, source in job.related.items()}
+        related = {name: stack(tools.data, _uris(source, job.partitions)) for name, source in job.related.items()}
         for file, state in before.items():
-            _check_unchanged(tools.data, file, state)
+            check_unchanged(tools.data, file, state)
         sources = [{"role": role, "uri": file, "sha256": digests[file]} for role, file in files]
         origin = {
             "layout": LAYOUT,
@@ -197,7 +197,7 @@ def join_labels(rows: pd.DataFrame, labels: pd.DataFrame, *, key: str, where: st
             where=where,
             way_out="rename or remove them on one side; only the key may be in both",
         )
-    ours, theirs = _kind(rows[key]), _kind(labels[key])
+    ours, theirs = kind_of(rows[key]), kind_of(labels[key])
     if ours != theirs:
         raise ColumnError(
             f"the key {key!r} is {theirs} in the labels and {ours} in the rows",
@@ -232,7 +232,7 @@ def check_key(table: pd.DataFrame, key: str, *, where: str) -> None:
     """
     require_columns(table, [key], where=where, role="the key")
     column = table[key]
-    _check_plain(column, where=where, role="the key")
+    check_plain(column, where=where, role="the key")
     if missing := int(column.isna().sum()):
         raise ColumnError(
             f"the key {key!r} is missing in {missing} of {len(table)} rows",
@@ -248,9 +248,9 @@ def check_key(table: pd.DataFrame, key: str, *, where: str) -> None:
         )
 
 
-def _check_plain(column: pd.Series[Any], *, where: str, role: str) -> None:
+def check_plain(column: pd.Series[Any], *, where: str, role: str) -> None:
     """Refuse lists, mappings and mixtures where single values are compared."""
-    kind = _kind(column)
+    kind = kind_of(column)
     if kind not in _PLAIN:
         raise ColumnError(
             f"{role} {column.name!r} holds {kind} values", where=where, way_out="write texts, numbers or timestamps"
@@ -273,7 +273,8 @@ def require_columns(table: pd.DataFrame, names: Sequence[str], *, where: str, ro
             )
 
 
-def _check_names(job: SnapshotJob) -> None:
+def check_names(job: SnapshotJob) -> None:
+    """Refuse a related table that cannot be handed over by its name, and a job without partitions."""
     for name in job.related:
         if not name.isidentifier() or name == "data":
             raise DataError(
@@ -285,7 +286,8 @@ def _check_names(job: SnapshotJob) -> None:
         raise NoRowsError("no partition was asked for", where=f"model {job.model}", way_out="name at least one")
 
 
-def _check_unchanged(store: DataStore, uri: str, before: FileState | None) -> None:
+def check_unchanged(store: DataStore, uri: str, before: FileState | None) -> None:
+    """Refuse what was read of a file that changed meanwhile; it may pass."""
     if store.state(uri) != before:
         raise PassingError(
             "the file changed while it was read", where=uri, way_out="try again when it has been written to its end"
@@ -302,11 +304,13 @@ def _uris(source: Source, partitions: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(render(source.uri, partition) for partition in partitions))
 
 
-def _files_of(job: SnapshotJob) -> list[tuple[str, str]]:
+def files_of(job: SnapshotJob) -> list[tuple[str, str]]:
+    """Every file that the job reads, beside what it is to it."""
     return [(role, uri) for role, source in _roles(job).items() for uri in _uris(source, job.partitions)]
 
 
-def _key(job: SnapshotJob, digests: Mapping[str, str]) -> str:
+def snapshot_key(job: SnapshotJob, digests: Mapping[str, str]) -> str:
+    """Names what a job makes of files with these digests."""
     return digest_of({"layout": LAYOUT, "job": job.model_dump(mode="json"), "files": dict(digests)})
 
 
@@ -314,16 +318,16 @@ def _rows(job: SnapshotJob, store: DataStore) -> tuple[pd.DataFrame, dict[str, i
     """The joined and cleared rows, how many each rule dropped, and the columns that came with the labels."""
     uris = _uris(job.source, job.partitions)
     where = _span(uris)
-    rows = _stack(store, uris)
+    rows = stack(store, uris)
     check_key(rows, job.columns.key, where=where)
     if job.columns.time is not None:
-        rows[job.columns.time] = _times(rows, job.columns.time, where=where)
+        rows[job.columns.time] = times_of(rows, job.columns.time, where=where)
     if not job.labelled:
         return rows, {}, []
     label_columns: list[str] = []
     if job.labels is not None:
         label_uris = _uris(job.labels, job.partitions)
-        labels = _stack(store, label_uris)
+        labels = stack(store, label_uris)
         label_columns = [str(name) for name in labels.columns if name != job.columns.key]
         where = f"{where} with {_span(label_uris)}"
         rows = join_labels(rows, labels, key=job.columns.key, where=where)
@@ -344,7 +348,7 @@ def _check_any_label(rows: pd.DataFrame, target: str | None, *, where: str) -> N
     if target is None:
         return
     require_columns(rows, [target], where=where, role="the target")
-    _check_plain(rows[target], where=where, role="the target")
+    check_plain(rows[target], where=where, role="the target")
     if rows[target].isna().all():
         raise LabelsMissingError(
             f"the target {target!r} is missing in all {len(rows)} rows",
@@ -369,17 +373,17 @@ def _with_target(rows: pd.DataFrame, target: str | None, *, where: str) -> pd.Da
             where=where,
             way_out="read a wider window: nothing can be learned from one class",
         )
-    rows[target] = _as_kind(rows[target], _kind(rows[target]))
+    rows[target] = as_kind(rows[target], kind_of(rows[target]))
     return rows
 
 
-def _times(rows: pd.DataFrame, name: str, *, where: str) -> pd.Series[Any]:
+def times_of(rows: pd.DataFrame, name: str, *, where: str) -> pd.Series[Any]:
     """The time column in UTC; text is parsed, numbers are refused because their unit is a guess."""
     import pandas as pd
 
     require_columns(rows, [name], where=where, role="the time column")
     column = rows[name]
-    kind = _kind(column)
+    kind = kind_of(column)
     if kind not in {"timestamp", "text"}:
         raise ColumnError(
             f"the time column {name!r} is {kind} ({column.dtype})", where=where, way_out="write timestamps into it"
@@ -399,10 +403,10 @@ def _times(rows: pd.DataFrame, name: str, *, where: str) -> pd.Series[Any]:
             where=where,
             way_out="give every row a time before it lands",
         )
-    return _as_kind(times, "timestamp")
+    return as_kind(times, "timestamp")
 
 
-def _stack(store: DataStore, uris: Sequence[str]) -> pd.DataFrame:
+def stack(store: DataStore, uris: Sequence[str]) -> pd.DataFrame:
     """The files' rows one after the other, with one type per column whatever file it was read from."""
     import pandas as pd
 
@@ -419,7 +423,7 @@ def _stack(store: DataStore, uris: Sequence[str]) -> pd.DataFrame:
         if kind in {"number", "boolean"}
     }
     uniform = [
-        pd.DataFrame({name: _as_kind(table[name], kinds[name], gaps=gaps.get(name)) for name in names})
+        pd.DataFrame({name: as_kind(table[name], kinds[name], gaps=gaps.get(name)) for name in names})
         for table in tables.values()
     ]
     stacked: pd.DataFrame = pd.concat(uniform, ignore_index=True)
@@ -442,7 +446,7 @@ def _check_same_columns(table: pd.DataFrame, uri: str, names: Sequence[str], fir
 
 def _common_kind(tables: Mapping[str, pd.DataFrame], name: str) -> str:
     """The one kind of a column over all files; a file that holds no value of it has no say."""
-    said = {uri: kind for uri, table in tables.items() if (kind := _kind(table[name])) != "nothing"}
+    said = {uri: kind for uri, table in tables.items() if (kind := kind_of(table[name])) != "nothing"}
     if not said:
         return "nothing"
     first = next(iter(said))
@@ -457,7 +461,7 @@ def _common_kind(tables: Mapping[str, pd.DataFrame], name: str) -> str:
     return said[first]
 
 
-def _kind(column: pd.Series[Any]) -> str:
+def kind_of(column: pd.Series[Any]) -> str:
     """What the values are, whatever type holds them."""
     import pandas as pd
     from pandas.api import types
@@ -485,7 +489,7 @@ def _all_whole(tables: Mapping[str, pd.DataFrame], name: str) -> bool:
     )
 
 
-def _as_kind(column: pd.Series[Any], kind: str, *, gaps: bool | None = None) -> pd.Series[Any]:
+def as_kind(column: pd.Series[Any], kind: str, *, gaps: bool | None = None) -> pd.Series[Any]:
     """The column in the one type that snapshots hold this kind in.
 
     :param gaps: Whether numbers need a type that has room for missing or broken values; ``None``: as the column does.

@@ -17,7 +17,7 @@ from ml_lifecycle.stages.drift_windows import Look
 from ml_lifecycle.stages.evaluation import read_predictions
 from ml_lifecycle.stages.profiles import ChampionProfiles
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.scoring import PREDICTIONS
+from ml_lifecycle.stages.scored_files import PREDICTIONS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from ml_lifecycle.core.data import LABELS_GRACE, end_of, every_of, render
 from ml_lifecycle.core.errors import ColumnError, DataError, RequestError
 from ml_lifecycle.stages.data import apply_drop_rules, require_columns
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.scoring import PREDICTIONS
+from ml_lifecycle.stages.scored_files import PREDICTIONS
 
 
 class LabelsJob(Contract):

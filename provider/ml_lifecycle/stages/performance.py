@@ -50,7 +50,8 @@ from ml_lifecycle.stages.contenders import class_places, task_of
 from ml_lifecycle.stages.data import apply_drop_rules, require_columns
 from ml_lifecycle.stages.evaluation import read_predictions
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.scoring import INPUTS, PREDICTIONS, log_origin, scored_at, write_to_log
+from ml_lifecycle.stages.scored_files import PREDICTIONS, read_inputs
+from ml_lifecycle.stages.scoring import log_origin, scored_at, write_to_log
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,20 +186,18 @@ def _published(job: PerformanceJob, tools: Tools) -> _Published | str:
         return scored
     with tools.data.folder(uri, scored.fingerprint) as folder:
         table = read_parquet(folder / PREDICTIONS)
-        beside = _beside(job, table, folder / INPUTS)
+        beside = _beside(job, table, folder)
     names = [job.columns.key, "score", *probability_columns(scored.classes)]
     require_columns(table, names, where=uri, role="the predictions' column")
     time = [job.columns.time] if job.columns.time in table.columns else []
     return _Published(scored, table[[*names, *time]].assign(**beside))
 
 
-def _beside(job: PerformanceJob, table: pd.DataFrame, inputs: Path) -> dict[str, Any]:
+def _beside(job: PerformanceJob, table: pd.DataFrame, folder: Path) -> dict[str, Any]:
     """Columns that the metric is measured by, where the model's inputs have them."""
     wanted = [name for name in _asked_for(job, table) if name != job.columns.key]
-    if not wanted or not inputs.is_file():
-        return {}
-    found = read_parquet(inputs, wanted)
-    return {str(name): found[name].to_numpy() for name in found.columns}
+    found = read_inputs(folder, wanted) if wanted else None
+    return {} if found is None else {str(name): found[name].to_numpy() for name in found.columns}
 
 
 def _labelled(job: PerformanceJob, predictions: pd.DataFrame, tools: Tools) -> _Labelled | str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
-from ml_lifecycle.backends.files import read_parquet, write_parquet
-from ml_lifecycle.backends.models.inputs import answer_columns, prepare
+from ml_lifecycle.backends.monitoring.log_files import write_log_streamed
 from ml_lifecycle.backends.monitoring.prediction_log import (
     FOLDER,
+    INPUT,
     Origin,
     Tree,
     order_of,
@@ -21,26 +23,38 @@ from ml_lifecycle.backends.monitoring.prediction_log import (
 from ml_lifecycle.core.contracts import (
     Columns,
     Contract,
-    DatasetRef,
     RunRequest,
+    Scalar,
     ScoredPartition,
     Source,
     TrainedModel,
+    digest_of,
 )
 from ml_lifecycle.core.data import render
-from ml_lifecycle.core.errors import ChampionError, DataError, DigestMismatchError, RequestError
+from ml_lifecycle.core.errors import (
+    ChampionError,
+    DataError,
+    DigestMismatchError,
+    NoRowsError,
+    PartitionMissingError,
+    RequestError,
+)
 from ml_lifecycle.stages.champion import LoadedModel, champion_of, check_features, load_trained
-from ml_lifecycle.stages.data import SnapshotJob, snapshot
+from ml_lifecycle.stages.data import SnapshotJob
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.training import build_inputs
+from ml_lifecycle.stages.scored_files import ORIGIN, row_groups
+from ml_lifecycle.stages.scoring_answers import Answered, Scorer
+from ml_lifecycle.stages.scoring_parts import PartFacts, Stamp, finished_part, join_parts, publish_part, write_part
+from ml_lifecycle.stages.scoring_rows import PartitionRows, open_rows
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
-PREDICTIONS: Final = "predictions.parquet"
-INPUTS: Final = "inputs.parquet"
-ORIGIN: Final = "origin.json"
+BATCH_ROWS: Final = 131_072
+PART_BATCHES: Final = 4
+"""Batches of a part, which is what a killed try loses at most."""
+_LAYOUT: Final = 1
+"""Part of what unfinished parts are named by: other code does not go on from them."""
 
 
 class ScoringJob(Contract):
@@ -52,21 +66,28 @@ class ScoringJob(Contract):
     columns: Columns
     output: Source
     """Folder below the data root, such as ``scored/{{ partition }}``."""
+    partition: str | None = None
+    """Which one of several that the request asks for; ``None``: its newest."""
+    max_bad: float = Field(default=0.0, ge=0, lt=1)
+    """Share of rows that may be left out, with the reason, because they cannot be scored; 0 to below 1."""
+    batch_rows: int = Field(default=BATCH_ROWS, ge=1)
+    """How many rows are in memory at a time, at most."""
 
 
 def score(job: ScoringJob, tools: Tools) -> ScoredPartition:
     """Score the partition by the champion; a partition that is published already stays as it is.
 
+    A try that was killed leaves finished parts, and the next one goes on from them: as long as the data, the feature
+    code and the champion are the same. Another champion starts anew, so that no partition mixes two models.
+
     :raises ChampionError: no version was released yet, or the champion cannot be used.
-    :raises DataError: something else lies where the predictions go, such as those of another model.
+    :raises DataError: more rows than tolerated cannot be scored, or something else lies where the predictions go.
     :raises DigestMismatchError: the published predictions are not the bytes that scoring published.
     """
-    partition = job.request.partition
-    if not partition:
-        raise RequestError("no partition was asked for", where=tools.run, way_out="name one, such as 2013-04")
-    uri = render(job.output.uri, partition)
+    uri = render(job.output.uri, _partition(job, tools))
     published = _published(uri, job, tools)
     if published is not None:
+        tools.data.discard(_unfinished(uri, job))
         # A try that ended in between left the log without some of its files.
         return _logged(published, job, tools)
     champion = champion_of(job.request.model, tools)
@@ -81,7 +102,7 @@ def score(job: ScoringJob, tools: Tools) -> ScoredPartition:
 
 def score_with(job: ScoringJob, model: TrainedModel, tools: Tools) -> ScoredPartition:
     """Score by a model that was handed over and is nobody's champion: stamped as version 0, and not logged."""
-    uri = render(job.output.uri, job.request.partition)
+    uri = render(job.output.uri, _partition(job, tools))
     published = _published(uri, job, tools)
     if published is not None:
         return published
@@ -90,63 +111,185 @@ def score_with(job: ScoringJob, model: TrainedModel, tools: Tools) -> ScoredPart
     return _publish(job, loaded, 0, uri, tools)
 
 
+def _partition(job: ScoringJob, tools: Tools) -> str:
+    request = job.request
+    asked = (request.partition, *request.partitions)
+    if job.partition is not None and job.partition not in asked:
+        raise RequestError(
+            f"partition {job.partition} was not asked for", where=tools.run, way_out=f"it was {', '.join(asked)}"
+        )
+    partition = job.partition or request.partition
+    if not partition:
+        raise RequestError("no partition was asked for", where=tools.run, way_out="name one, such as 2013-04")
+    return partition
+
+
+def _unfinished(uri: str, job: ScoringJob) -> str:
+    """Where the parts lie that are no publication yet."""
+    return f"unfinished/{job.request.model}/{digest_of(uri)[:16]}"
+
+
 def _publish(job: ScoringJob, model: LoadedModel, version: int, uri: str, tools: Tools) -> ScoredPartition:
-    dataset = snapshot(SnapshotJob.unlabelled(job.request, job.source, job.related, job.columns), tools)
-    table, seen = _predictions(job, dataset, model, version, tools)
-    origin = {
-        "model": job.request.model,
-        "partition": job.request.partition,
-        "uri": uri,
-        "rows": len(table),
-        "version": version,
-        "digest": model.trained.digest,
-        "dataset_fingerprint": dataset.fingerprint,
-        "classes": list(model.info.classes),
-    }
-
-    def write(folder: Path) -> None:
-        write_parquet(table, folder / PREDICTIONS)
-        write_parquet(seen, folder / INPUTS)
-        (folder / ORIGIN).write_text(json.dumps(origin, indent=1, sort_keys=True) + "\n")
-
-    tools.data.publish(uri, write)
+    partition = _partition(job, tools)
+    request = job.request.model_copy(update={"partition": partition})
+    reading = SnapshotJob.unlabelled(request, job.source, job.related, job.columns)
+    with open_rows(reading, tools, batch_rows=job.batch_rows) as rows:
+        stamp = Stamp(
+            partition=partition,
+            version=version,
+            digest=model.trained.digest,
+            key=job.columns.key,
+            time=job.columns.time,
+            classes=model.info.classes,
+            inputs=model.info.inputs,
+        )
+        work = _Work(job, rows, Scorer(model, rows, tools, tolerant=job.max_bad > 0), stamp, uri, tools)
+        try:
+            work.publish()
+        except PartitionMissingError:
+            # Another try that published in between has cleared the parts away.
+            if tools.data.state(f"{uri}/{ORIGIN}") is None:
+                raise
     published = _published(uri, job, tools)
     if published is None:
         raise DataError(
             "the predictions are gone again", where=uri, way_out="find out who deletes them, and score again"
         )
+    tools.data.discard(_unfinished(uri, job))
     return published
 
 
-def _predictions(
-    job: ScoringJob, dataset: DatasetRef, model: LoadedModel, version: int, tools: Tools
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The predictions, and beside each row's key what the model saw of it."""
-    import pandas as pd
+@dataclass(frozen=True)
+class _Work:
+    """One partition on its way through one model."""
 
-    inputs = build_inputs(dataset, model.info.features, tools)
-    seen = prepare(inputs.features, model.info.inputs, where=f"input of {model.info.name}")
-    scores = model.predict(seen)
-    keys = inputs.rows[job.columns.key]
-    columns: dict[str, Any] = {job.columns.key: keys}
-    if job.columns.time is not None and job.columns.time in inputs.rows.columns:
-        columns[job.columns.time] = inputs.rows[job.columns.time]
-    columns |= answer_columns(scores, model.info.classes)
-    stamp = {"model_version": version, "model_digest": model.trained.digest, "partition": job.request.partition}
-    return pd.DataFrame({**columns, **stamp}), pd.DataFrame({job.columns.key: keys, **seen})
+    job: ScoringJob
+    rows: PartitionRows
+    scorer: Scorer
+    stamp: Stamp
+    uri: str
+    tools: Tools
+
+    def publish(self) -> None:
+        """Score what is not scored yet, and publish all of it."""
+        count, size = self.rows.count, self.rows.batch_rows * PART_BATCHES
+        spans = [(first, min(first + size, count)) for first in range(0, count, size)]
+        if len(spans) == 1:
+            self.tools.data.publish(self.uri, lambda folder: self._finish(folder, [self._direct(folder, spans[0])]))
+            return
+        uris = [f"{_unfinished(self.uri, self.job)}/{self._key()[:16]}/{first:09d}" for first, _ in spans]
+        parts: list[PartFacts] = []
+        for uri, span in zip(uris, spans, strict=True):
+            parts.append(finished_part(self.tools.data, uri) or self._part(uri, span))
+            self._check_bad(parts)
+
+        def write(folder: Path) -> None:
+            join_parts(self.tools.data, uris, parts, folder)
+            self._finish(folder, parts)
+
+        self.tools.data.publish(self.uri, write)
+
+    def _key(self) -> str:
+        """Names the work by all that its result depends on."""
+        told = {
+            "layout": _LAYOUT,
+            "rows": self.rows.fingerprint,
+            "batch_rows": self.rows.batch_rows,
+            "model": self.stamp.digest,
+            "version": self.stamp.version,
+        }
+        return digest_of(told)
+
+    def _answers(self, span: tuple[int, int]) -> Iterator[Answered]:
+        for batch in self.rows.batches(*span):
+            yield self.scorer.answer(batch)
+        self.rows.check_unchanged()
+
+    def _part(self, uri: str, span: tuple[int, int]) -> PartFacts:
+        return publish_part(self.tools.data, uri, span, self._answers(span), self.stamp)
+
+    def _direct(self, folder: Path, span: tuple[int, int]) -> PartFacts:
+        facts = write_part(folder, span, self._answers(span), self.stamp)
+        self._check_bad([facts])
+        return facts
+
+    def _finish(self, folder: Path, parts: Sequence[PartFacts]) -> None:
+        scored, bad = sum(part.rows for part in parts), _counted(parts)
+        if not scored:
+            raise NoRowsError(
+                f"none of {self.rows.count:,} rows can be scored ({_listed(bad, parts)})",
+                where=self.rows.where,
+                way_out="mend the data",
+            )
+        self.rows.check_unchanged()
+        origin = {
+            "model": self.job.request.model,
+            "partition": self.stamp.partition,
+            "uri": self.uri,
+            "rows": scored,
+            "version": self.stamp.version,
+            "digest": self.stamp.digest,
+            "dataset_fingerprint": self.rows.fingerprint,
+            "classes": list(self.stamp.classes),
+            "quarantined_rows": sum(bad.values()),
+            "quarantined_for": bad,
+        }
+        (folder / ORIGIN).write_text(json.dumps(origin, indent=1, sort_keys=True) + "\n")
+
+    def _check_bad(self, parts: Sequence[PartFacts]) -> None:
+        """Stop where more rows than tolerated cannot be scored, as soon as it is known."""
+        bad = _counted(parts)
+        found, count = sum(bad.values()), self.rows.count
+        if found > self.job.max_bad * count:
+            raise DataError(
+                f"{found:,} of {count:,} rows cannot be scored ({_listed(bad, parts)}), and {self.job.max_bad:.4g} of "
+                "them are tolerated",
+                where=self.rows.where,
+                way_out="mend the data, or let scoring.max_bad quarantine as many",
+            )
+
+
+def _counted(parts: Sequence[PartFacts]) -> dict[str, int]:
+    bad: dict[str, int] = {}
+    for part in parts:
+        for because, count in part.bad.items():
+            bad[because] = bad.get(because, 0) + count
+    return bad
+
+
+def _listed(bad: Mapping[str, int], parts: Sequence[PartFacts]) -> str:
+    examples: dict[str, int] = {}
+    for part in parts:
+        examples = {**part.examples, **examples}
+    return "; ".join(
+        f"{because}: {count:,}, such as row {examples[because]:,} from 0" for because, count in bad.items()
+    )
 
 
 def _logged(scored: ScoredPartition, job: ScoringJob, tools: Tools) -> ScoredPartition:
     """Bring the published predictions into the log, all of them, however often it is asked for."""
-    with tools.data.folder(scored.uri, scored.fingerprint) as folder:
-        predictions = read_parquet(folder / PREDICTIONS)
-        inputs = read_parquet(folder / INPUTS).drop(columns=[job.columns.key]) if (folder / INPUTS).is_file() else None
     origin = log_origin(scored, tools)
-    table = prediction_table(
-        predictions, origin, key=job.columns.key, time=job.columns.time, classes=scored.classes, inputs=inputs
-    )
-    write_to_log(tools, "predictions", origin, table)
+    with tools.data.folder(scored.uri, scored.fingerprint) as folder:
+
+        def tables() -> Iterator[pa.Table]:
+            for predictions, inputs in row_groups(folder):
+                yield _log_table(predictions, inputs, origin, job.columns, scored.classes)
+
+        write_log_streamed(
+            lambda uri, write: tools.data.publish_file(f"{FOLDER}/{uri}", write), "predictions", origin, tables
+        )
     return scored
+
+
+def _log_table(
+    predictions: pa.Table, inputs: pa.Table | None, origin: Origin, columns: Columns, classes: Sequence[Scalar]
+) -> pa.Table:
+    """Some predictions in the log's columns, with what the model saw beside them."""
+    table = prediction_table(predictions.to_pandas(), origin, key=columns.key, time=columns.time, classes=classes)
+    if inputs is not None:
+        for name in inputs.drop_columns([columns.key]).column_names:
+            table = table.append_column(f"{INPUT}{name}", inputs.column(name))
+    return table
 
 
 def log_origin(scored: ScoredPartition, tools: Tools) -> Origin:
@@ -199,7 +342,7 @@ def _published(uri: str, job: ScoringJob, tools: Tools) -> ScoredPartition | Non
                 where=uri,
                 way_out="something else lies where predictions go; move it away",
             ) from error
-    asked = (job.request.model, job.request.partition)
+    asked = (job.request.model, _partition(job, tools))
     if (scored.model, scored.partition) != asked:
         raise DataError(
             f"the predictions of {scored.model} for {scored.partition} lie where those of {' for '.join(asked)} go",

@@ -30,6 +30,7 @@ from ml_lifecycle.backends.models.inputs import CATEGORY, NUMBER, TWO_CLASSES, p
 from ml_lifecycle.backends.models.skops import SkopsFormat
 from ml_lifecycle.backends.tracking.base import Run
 from ml_lifecycle.core.contracts import (
+    Columns,
     Contract,
     DatasetRef,
     HoldoutSpec,
@@ -147,11 +148,7 @@ def _note_failure(run_id: str, error: LifecycleError, tools: Tools) -> None:
 def build_inputs(dataset: DatasetRef, features: str | None, tools: Tools) -> Inputs:
     """Read a dataset, its bytes checked against its fingerprint, and make the model's input from it.
 
-    The features callable gets the rows without the target and whatever arrived with it, and each related table by its
-    name. Without one, all columns but key, time and those are the input.
-
-    :raises TrainingError: the team's callable raised, or returned no table.
-    :raises ColumnError: its result is not aligned with the rows, has no column, or holds the target.
+    As :func:`make_features` makes it of the rows and of each related table.
     """
     with tools.data.folder(dataset.uri, dataset.fingerprint) as folder:
         tables = {file.stem: read_parquet(file) for file in sorted(folder.glob("*.parquet"))}
@@ -160,13 +157,34 @@ def build_inputs(dataset: DatasetRef, features: str | None, tools: Tools) -> Inp
     rows = tables.pop("data")
     if rows.empty:
         raise NoRowsError("the dataset has no rows", where=dataset.uri, way_out="look at what its drop rules leave")
-    columns = dataset.columns
-    answers = {columns.target, *dataset.label_columns}
+    made = make_features(rows, tables, features, dataset.columns, tools, label_columns=dataset.label_columns)
+    return Inputs(rows, made)
+
+
+def make_features(
+    rows: pd.DataFrame,
+    related: Mapping[str, pd.DataFrame],
+    features: str | None,
+    columns: Columns,
+    tools: Tools,
+    *,
+    label_columns: Collection[str] = (),
+) -> pd.DataFrame:
+    """The model's input, one row per row.
+
+    The features callable gets the rows without the target and whatever arrived with it, and each related table by its
+    name. Without one, all columns but key, time and those are the input.
+
+    :raises TrainingError: the team's callable raised, or returned no table.
+    :raises ColumnError: its result is not aligned with the rows, has no column, or holds the target.
+    """
+    answers = {columns.target, *label_columns}
     known = rows.drop(columns=[name for name in rows.columns if name in answers])
     if features is None:
-        return Inputs(rows, known.drop(columns=[name for name in (columns.key, columns.time) if name in known.columns]))
+        own: pd.DataFrame = known.drop(columns=[name for name in (columns.key, columns.time) if name in known.columns])
+        return own
     build = load_callable(features, tools.project)
-    return Inputs(rows, _checked(_called(build, known, tables, features), rows, answers, features))
+    return _checked(_called(build, known, related, features), rows, answers, features)
 
 
 def _called(build: Callable[..., Any], rows: pd.DataFrame, related: Mapping[str, pd.DataFrame], where: str) -> Any:

@@ -180,15 +180,15 @@ def write_log(write: Callable[[str, bytes], None], tree: Tree, origin: Origin, t
     :param write: Makes a file of this name and content appear whole.
     """
     written = []
-    for day, part in _by_day(table):
+    for day, part in by_day(table):
         uri = f"{tree}/endpoint={origin.endpoint}/dt={day}/{origin.name}.parquet"
         write(uri, _bytes(part))
         written.append(uri)
     return tuple(written)
 
 
-def _by_day(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of each day, in their order."""
+def by_day(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of each day, in their order; the days by their names in the log."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -373,6 +373,22 @@ def reading(place: str | Path) -> Iterator[None]:
             where=str(place),
             way_out="check the place, and who may read it",
         ) from error
+
+
+def endpoints(roots: Sequence[Root], tree: Tree) -> tuple[str, ...]:
+    """Whose predictions or labels these logs hold, sorted.
+
+    :raises LifecycleError: a place cannot be read.
+    """
+    from pyarrow.fs import FileSelector
+
+    found: set[str] = set()
+    for root in roots:
+        with reading(root if isinstance(root, str | Path) else root[1]):
+            system, base = place_of(root) if isinstance(root, str | Path) else root
+            folders = system.get_file_info(FileSelector(f"{base}/{tree}", allow_not_found=True))
+            found |= {str(one.base_name).removeprefix("endpoint=") for one in folders}
+    return tuple(sorted(found))
 
 
 def log_days(

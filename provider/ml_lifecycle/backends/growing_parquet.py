@@ -1,0 +1,49 @@
+"""A parquet file that is written piece by piece."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+
+class GrowingParquet:
+    """Takes tables one after the other, each as row groups of its own; where none comes, no file appears.
+
+    The first table says what the columns are; the others are brought to their types.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+        self.rows = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Write a table; of an empty one nothing is written."""
+        import pyarrow.parquet as pq
+
+        if not table.num_rows:
+            return
+        if self._writer is None:
+            table = table.replace_schema_metadata(None)
+            self._writer = pq.ParquetWriter(
+                self._path, table.schema, compression="zstd", use_dictionary=_repetitive(table.schema)
+            )
+        self._writer.write_table(table.cast(self._writer.schema))
+        self.rows += table.num_rows
+
+    def close(self) -> None:
+        """Write the file's end."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _repetitive(schema: pa.Schema) -> list[str] | bool:
+    """Columns that are held by their different values; measured numbers hardly ever come again, and cost the try."""
+    import pyarrow as pa
+
+    return [field.name for field in schema if not pa.types.is_floating(field.type)] or False
