@@ -244,7 +244,7 @@ def test_what_scoring_predicted_was_no_request_and_does_not_count(tools: Tools) 
 
 
 def test_what_was_captured_belongs_to_the_version_that_its_variant_names(tools: Tools) -> None:
-    captured = {"model_version": None, "model_digest": ""}
+    captured: dict[str, Any] = {"model_version": None, "model_digest": ""}
     for version, labels in ((1, ["late", "late"]), (2, ["late"])):
         told = {**captured, "partition": f"hour-{version}"}
         variant = f"v{version}-{str(version) * 8}"
@@ -258,7 +258,7 @@ def test_what_was_captured_belongs_to_the_version_that_its_variant_names(tools: 
 
 
 def test_what_another_variant_answered_is_nobodys(tools: Tools) -> None:
-    told = {"model_version": None, "model_digest": ""}
+    told: dict[str, Any] = {"model_version": None, "model_digest": ""}
     answer(tools, 2, ["late"], by=("variant", "AllTraffic"), **told)
     turn_out(tools, 2, ["on time"], predicted=origin(2, **told))
 
