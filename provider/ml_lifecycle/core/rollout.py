@@ -44,6 +44,8 @@ _FEWER_CLUMPS: Final = 1.4
 """The same where a ratio's tolerance lies between a version that is as good and one that is not."""
 _FEWEST_LABELS: Final = 100
 """Of either version, before their losses are taken for normally distributed."""
+_PAIRED: Final = 0.05
+"""How often the bounds of a distance that come with it may miss."""
 _FARTHEST: Final = 100.0
 """The greatest ratio of latencies that is told, and one over the least."""
 _BOUNDED: Final = ("accuracy", "brier")
@@ -473,9 +475,14 @@ def _reach(found: PairedScores, alpha: float) -> float:
     """How far the distance may lie from the true one.
 
     Wei and Dudley 2012, "Two-sample Dvoretzky-Kiefer-Wolfowitz inequalities", for answers that have nothing to do with
-    each other; those to the same requests lie closer.
+    each other. Those to the same requests lie closer: bounds that came with the distance count where they are narrower,
+    and widen for a smaller ``alpha`` as tails of a normal distribution do (van der Vaart and Wellner 1996, A.2).
     """
-    return math.sqrt(math.log(2 / alpha) / found.rows)
+    far = math.sqrt(math.log(2 / alpha) / found.rows)
+    if found.distance is None or found.distance_low is None or found.distance_high is None:
+        return far
+    near = max(found.distance - found.distance_low, found.distance_high - found.distance)
+    return min(far, near * math.sqrt(math.log(2 / alpha) / math.log(2 / _PAIRED)))
 
 
 # --- Words -----------------------------------------------------------------------------------------------------------
