@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd  # noqa: TID253  # no DAG file imports a test
@@ -17,28 +17,36 @@ from ml_lifecycle.core.errors import (
     PartitionMissingError,
     PartitionUnreadableError,
 )
+from tests.fakes.data_roots import DataRoot, FolderRoot, bucket_root
+from tests.fakes.s3 import s3_server
 
 FLIGHTS = "flights/{{ partition }}.parquet"
 
 
-@pytest.fixture(params=["local"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> DataStore:
-    return LocalStore(tmp_path / "data")
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with s3_server() as found:
+        yield found
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path, address: str) -> Iterator[DataRoot]:
+    if request.param == "local":
+        yield FolderRoot(tmp_path / "data")
+        return
+    with bucket_root(address) as found:
+        yield found
 
 
 @pytest.fixture
-def land(tmp_path: Path) -> Callable[[str, bytes | pd.DataFrame], None]:
+def store(root: DataRoot) -> DataStore:
+    return root.store
+
+
+@pytest.fixture
+def land(root: DataRoot) -> Callable[[str, bytes | pd.DataFrame], None]:
     """Puts a file where the store looks for it, the way an upstream system would."""
-
-    def landed(uri: str, content: bytes | pd.DataFrame) -> None:
-        path = tmp_path / "data" / uri
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            content.to_parquet(path)
-
-    return landed
+    return root.land
 
 
 Land = Callable[[str, bytes | pd.DataFrame], None]
@@ -83,10 +91,9 @@ def test_rows_and_the_values_of_a_column_are_counted(store: DataStore, land: Lan
 
 
 def test_values_are_counted_where_the_footer_does_not_say_how_many_are_missing(
-    store: DataStore, land: Land, tmp_path: Path
+    store: DataStore, root: DataRoot
 ) -> None:
-    land("plain.parquet", b"x")
-    pd.DataFrame({"late": [1.0, None, 0.0]}).to_parquet(tmp_path / "data/plain.parquet", write_statistics=False)
+    root.land("plain.parquet", pd.DataFrame({"late": [1.0, None, 0.0]}), write_statistics=False)
 
     assert store.count_rows("plain.parquet", "late") == 2
 
@@ -176,14 +183,11 @@ def test_a_csv_that_is_no_table_is_refused_without_a_foreign_error(
         store.read_table("flights/bad.csv")
 
 
-def test_a_parquet_file_with_spoilt_rows_is_refused_without_a_foreign_error(
-    store: DataStore, land: Land, tmp_path: Path
-) -> None:
-    land("flights/2013-01.parquet", rows(5000))
-    path = tmp_path / "data/flights/2013-01.parquet"
-    content = bytearray(path.read_bytes())
+def test_a_parquet_file_with_spoilt_rows_is_refused_without_a_foreign_error(store: DataStore, root: DataRoot) -> None:
+    root.land("flights/2013-01.parquet", rows(5000))
+    content = bytearray(root.get("flights/2013-01.parquet"))
     content[4:200] = b"\xff" * 196
-    path.write_bytes(content)
+    root.put("flights/2013-01.parquet", bytes(content))
 
     with pytest.raises(PartitionUnreadableError, match="cannot be read as parquet"):
         store.read_table("flights/2013-01.parquet")
@@ -197,7 +201,7 @@ def test_publishing_twice_does_what_publishing_once_does(store: DataStore) -> No
     assert first == again == store.published("results/one")
 
 
-def test_a_failed_publication_leaves_nothing(store: DataStore, tmp_path: Path) -> None:
+def test_a_failed_publication_leaves_nothing(store: DataStore, root: DataRoot) -> None:
     def fails(folder: Path) -> None:
         write_one(folder)
         raise RuntimeError
@@ -206,7 +210,7 @@ def test_a_failed_publication_leaves_nothing(store: DataStore, tmp_path: Path) -
         store.publish("results/one", fails)
 
     assert store.published("results/one") is None
-    assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
+    assert root.names() == []
 
 
 def test_concurrent_publishers_agree_on_one_result(store: DataStore) -> None:
@@ -230,11 +234,11 @@ def test_concurrent_publishers_agree_on_one_result(store: DataStore) -> None:
     assert set(digests) == {store.published("results/one")}
 
 
-def test_a_folder_is_handed_out_only_with_the_bytes_that_its_digest_names(store: DataStore, tmp_path: Path) -> None:
+def test_a_folder_is_handed_out_only_with_the_bytes_that_its_digest_names(store: DataStore, root: DataRoot) -> None:
     digest = store.publish("results/one", write_one)
     with store.folder("results/one", digest) as folder:
         text = (folder / "a.txt").read_text()
-    (tmp_path / "data/results/one/a.txt").write_text("owe")
+    root.put(root.find("a.txt"), b"owe")
 
     with pytest.raises(DigestMismatchError), store.folder("results/one", digest):
         pass
@@ -246,20 +250,43 @@ def test_what_is_not_published_cannot_be_opened(store: DataStore) -> None:
         pass
 
 
-@pytest.mark.parametrize("uri", ["../secret", "/etc/passwd", "a/../../b", "link/file.csv"])
-def test_nothing_is_read_or_written_outside_the_root(store: DataStore, tmp_path: Path, uri: str) -> None:
-    (tmp_path / "data").mkdir(exist_ok=True)
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "data/link").symlink_to(tmp_path / "elsewhere")
-
-    for use in (store.state, store.check_complete, store.read_table, store.file_digest, store.published):
+def refuse_everywhere(store: DataStore, uri: str) -> None:
+    for use in (store.state, store.check_complete, store.read_table, store.file_digest, store.published, store.discard):
         with pytest.raises(DataError):
             use(uri)
     with pytest.raises(DataError):
         store.publish(uri, write_one)
-    with pytest.raises(DataError), store.folder(uri):
-        pass
+    for hand_out in (store.folder, store.file):
+        with pytest.raises(DataError), hand_out(uri):
+            pass
+
+
+@pytest.mark.parametrize("uri", ["../secret", "/etc/passwd", "a/../../b", ".hidden", "a//b", "a/", ""])
+def test_nothing_is_read_or_written_outside_the_root(store: DataStore, root: DataRoot, uri: str) -> None:
+    refuse_everywhere(store, uri)
+
+    assert root.names() == []
+
+
+def test_no_link_leads_out_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data/link").symlink_to(tmp_path / "elsewhere")
+
+    refuse_everywhere(LocalStore(tmp_path / "data"), "link/file.csv")
+
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_file_of_a_published_folder_is_found_by_its_name(store: DataStore) -> None:
+    store.publish("results/one", write_one)
+
+    state = store.state("results/one/a.txt")
+
+    assert state is not None
+    assert state.size == 3
+    # sha256 of b"one"
+    assert store.file_digest("results/one/a.txt") == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])

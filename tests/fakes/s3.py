@@ -39,13 +39,19 @@ def client_at(address: str) -> Any:
     )
 
 
+def bucket_at(client: Any) -> str:
+    """A new bucket's name."""
+    bucket = f"bucket-{next(_NUMBERS)}"
+    client.create_bucket(Bucket=bucket)
+    return bucket
+
+
 @contextmanager
 def bucket_of() -> Iterator[tuple[Any, str]]:
-    """A client, and an empty bucket."""
+    """A client, and an empty bucket, of a server of its own."""
     with s3_server() as address:
-        client, bucket = client_at(address), f"bucket-{next(_NUMBERS)}"
-        client.create_bucket(Bucket=bucket)
+        client = client_at(address)
         try:
-            yield client, bucket
+            yield client, bucket_at(client)
         finally:
             client.close()

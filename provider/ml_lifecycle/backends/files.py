@@ -73,18 +73,28 @@ def verify_folder(folder: Path, digest: str, *, where: str) -> None:
         )
 
 
-def inside(root: Path, uri: str) -> Path:
-    """The path of ``uri`` below ``root``, which no name and no link leads out of.
+def parts_of(uri: str, *, where: str) -> list[str]:
+    """The names that a uri joins, none of which leads out of where it begins.
 
-    :raises DataError: the uri is absolute, holds ``..`` or an unusual character, or a link leads elsewhere.
+    :param where: What a person calls that.
+    :raises DataError: the uri is absolute, or holds ``..`` or an unusual character.
     """
     parts = uri.split("/")
     if not all(_PART.fullmatch(part) for part in parts):
         raise DataError(
             f"{uri!r} is no path below the data root",
-            where=str(root),
+            where=where,
             way_out="join names of letters, digits and _.,=@+- by '/'; no leading '/', no '..', no hidden names",
         )
+    return parts
+
+
+def inside(root: Path, uri: str) -> Path:
+    """The path of ``uri`` below ``root``, which no name and no link leads out of.
+
+    :raises DataError: the uri is absolute, holds ``..`` or an unusual character, or a link leads elsewhere.
+    """
+    parts = parts_of(uri, where=str(root))
     base = root.resolve()
     path = base.joinpath(*parts)
     if not path.resolve().is_relative_to(base):

@@ -104,7 +104,7 @@ class LocalStore(DataStore):
     def count_rows(self, uri: str, column: str | None = None) -> int:
         """By the footer of a parquet file, where that says how many values are missing; else by reading."""
         self.check_complete(uri)
-        counted = _values_by_footer(inside(self.root, uri), column)
+        counted = values_by_footer(inside(self.root, uri), column)
         return super().count_rows(uri, column) if counted is None else counted
 
     def filesystem(self, uri: str) -> tuple[FileSystem, str]:
@@ -223,7 +223,7 @@ def _rows_by_footer(path: Path) -> int | None:
         raise _unreadable(path, f"has a broken parquet footer ({_first_line(error)})") from error
 
 
-def _values_by_footer(path: Path, column: str | None) -> int | None:
+def values_by_footer(path: Path, column: str | None) -> int | None:
     """Rows, or values of a column, that a footer tells of; ``None`` where it does not."""
     if path.suffix != ".parquet":
         return None
