@@ -253,7 +253,10 @@ class KServeTarget(SplittingTarget):
                 way_out="use another namespace",
             )
         listed = cluster.list(INFERENCE_SERVICE, {PLACE: place})
-        if route is None or "deletionTimestamp" in route["metadata"]:
+        leaving = route is not None and "deletionTimestamp" in route["metadata"]
+        if leaving and move is not None:
+            raise self._leaving(model)
+        if route is None or leaving:
             return Seen(services=by_version(listed, {move.version: move.digest} if move else {}))
         fence, shared = fence_in(route), shares_in(route)
         digests = {fence.version: fence.digest} if fence else {}
@@ -300,9 +303,7 @@ class KServeTarget(SplittingTarget):
         for _ in range(_ATTEMPTS):
             old = cluster.get(INFERENCE_SERVICE, name)
             if old is not None and "deletionTimestamp" in old["metadata"]:
-                raise ServiceUnavailableError(
-                    "it is still being removed", where=self._where(move.model), way_out="try again in a moment"
-                )
+                raise self._leaving(move.model)
             if _written(old) == _written(wanted):
                 return
             try:
@@ -399,6 +400,11 @@ class KServeTarget(SplittingTarget):
     def _where(self, model: str) -> str:
         return f"{place_of(model)} in namespace {self.namespace}"
 
+    def _leaving(self, model: str) -> ServiceUnavailableError:
+        return ServiceUnavailableError(
+            "it is still being removed", where=self._where(model), way_out="try again in a moment"
+        )
+
     def _unsteady(self, model: str) -> ServiceUnavailableError:
         return ServiceUnavailableError(
             f"others changed it {_ATTEMPTS} times in between",
@@ -430,7 +436,9 @@ def _written(manifest: Manifest | None) -> str | None:
 
 def _possible(fence: Fence, seen: Seen) -> dict[int, int]:
     """The shares that can be set: what is wanted once all of it is ready, until then as they are."""
-    if fence.wanted and set(fence.wanted) <= set(seen.ready):
+    # What is left after a fault has a share already: whether it is ready changes nothing for it.
+    there = set(seen.shares if fence.fault else seen.ready)
+    if fence.wanted and set(fence.wanted) <= there:
         return dict(fence.wanted)
     return _answering(seen)
 
