@@ -24,6 +24,7 @@ from ml_lifecycle.commands import (
     export,
     history,
     keygen,
+    labels,
     ledger,
     owners,
     predictions,
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_parser(commands)
     serving.add_parser(commands)
     capture.add_parser(commands)
+    labels.add_parser(commands)
     shadow.add_parser(commands)
     backtest.add_parser(commands)
     history.add_parser(commands)

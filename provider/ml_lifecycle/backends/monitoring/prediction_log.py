@@ -235,7 +235,7 @@ def _texts(column: pd.Series[Any] | None, rows: int) -> pa.Array:
 
     if column is None:
         return pa.array([None] * rows, pa.string())
-    return pa.array([None if _is_missing(value) else _text(value) for value in column], pa.string())
+    return pa.array([None if _is_missing(value) else label_text(value) for value in column], pa.string())
 
 
 def _is_missing(value: Any) -> bool:
@@ -244,7 +244,8 @@ def _is_missing(value: Any) -> bool:
     return bool(pd.isna(value)) if pd.api.types.is_scalar(value) else False
 
 
-def _text(value: Any) -> str:
+def label_text(value: Any) -> str:
+    """A label as the log holds it: True, a class's name, 1 and 2.5."""
     plain = value.item() if hasattr(value, "item") else value
     return str(int(plain)) if isinstance(plain, float) and plain.is_integer() else str(plain)
 
@@ -259,7 +260,7 @@ def _probabilities(predictions: pd.DataFrame, classes: Sequence[Scalar]) -> pa.A
         return pa.nulls(len(predictions), kind)
     names = [f"score_{label}" for label in classes]
     values = predictions[names].to_numpy("float64").ravel()
-    texts = pa.array([_text(label) for label in classes] * len(predictions), pa.string())
+    texts = pa.array([label_text(label) for label in classes] * len(predictions), pa.string())
     offsets = np.arange(0, len(values) + 1, len(classes), dtype="int32")
     return pa.MapArray.from_arrays(pa.array(offsets), texts, pa.array(values))
 
