@@ -171,7 +171,7 @@ def _error_rate(policy: AnalysisPolicy, steps: Sequence[StepEvidence], alpha: fl
     arms = [(_arm(step.new), _arm(step.old)) for step in steps]
     if any(arm.hits > arm.trials for pair in arms for arm in pair):
         return _unknown("error rate", "more errors than requests were counted", limit=limit)
-    strata = _beside(arms)
+    strata = _beside(arms, alone=steps[-1].percent == ALL)
     worse = not strata or evidence_since_any(strata) >= -math.log(alpha)
     found = _rate(arms[-1][0], limit, alpha, worse=worse, told="failed")
     extras = [f"{new.retried:,} of them answered by the old version"] if new.retried else []
@@ -183,14 +183,17 @@ def _arm(seen: Observation | None) -> _Arm:
     return _Arm(_failed(seen), seen.requests) if seen is not None else _Arm(0, 0)
 
 
-def _beside(arms: Sequence[tuple[_Arm, _Arm]]) -> list[Stratum]:
-    """The steps at which both versions answered; where the old one answers nothing any more, what it did before."""
+def _beside(arms: Sequence[tuple[_Arm, _Arm]], *, alone: bool) -> list[Stratum]:
+    """The steps at which both versions answered.
+
+    :param alone: The old version answers nothing any more: what it did before stands in for it.
+    """
     strata = [Stratum(new.hits, new.trials, old.hits, old.trials) for new, old in arms if new.trials and old.trials]
     new, old = arms[-1]
-    if new.trials and not old.trials and strata:
-        hits, trials = sum(one.old_hits for one in strata), sum(one.old_trials for one in strata)
-        return [Stratum(new.hits, new.trials, hits, trials)]
-    return strata
+    if not strata or (old.trials and not alone):
+        return strata
+    hits, trials = sum(one.old_hits for one in strata), sum(one.old_trials for one in strata)
+    return [Stratum(new.hits, new.trials, hits, trials)]
 
 
 def _rate_of(arms: Sequence[_Arm]) -> float:
@@ -240,7 +243,7 @@ def _latency(limit: float, steps: Sequence[StepEvidence], alpha: float) -> StepC
     if times is None:
         return _unknown("latency", "nobody tells how long the new version's requests took", limit=limit)
     low, high = _percentile_bounds(times, alpha)
-    strata = _slow_strata(pairs, 1.0)
+    strata = _slow_strata(_ahead(pairs, alone=steps[-1].percent == ALL), 1.0)
     worse = not strata or evidence_since_any(strata, clumps=_CLUMPS) >= -math.log(alpha)
     beyond = low is not None and low > limit
     detail = f"{_percent(times.slower(limit, at_most=True) / times.total)} of {times.total:,} requests took longer"
@@ -256,6 +259,13 @@ def _latency(limit: float, steps: Sequence[StepEvidence], alpha: float) -> StepC
         limit=limit,
         detail=detail,
     )
+
+
+def _ahead(pairs: Sequence[_Pair], *, alone: bool) -> Sequence[_Pair]:
+    """As :func:`_beside`: what the old version's requests took before, where it answers nothing any more."""
+    new, old = pairs[-1]
+    before = next((theirs for _, theirs in reversed(pairs[:-1]) if theirs is not None), None)
+    return [(new, before)] if before is not None and (alone or old is None) else pairs
 
 
 def _percentile_bounds(times: Times, alpha: float) -> tuple[float | None, float | None]:
