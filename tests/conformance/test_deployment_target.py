@@ -15,6 +15,7 @@ from ml_lifecycle.core.errors import ServiceRefusedError, StaleEpochError, Targe
 from tests.fakes.bundle_place import bundle_in_bucket, bundle_place
 from tests.fakes.http_place import http_place
 from tests.fakes.kserve_place import kserve_place
+from tests.fakes.local_place import local_place
 from tests.fakes.places import Place, alias_place
 from tests.fakes.sagemaker_place import sagemaker_place
 
@@ -23,6 +24,7 @@ PLACES: dict[str, Callable[[Path], AbstractContextManager[Place]]] = {
     "bundle": bundle_place,
     "bundle in a bucket": bundle_in_bucket,
     "http": http_place,
+    "local": local_place,
     "kserve": kserve_place,
     "sagemaker": sagemaker_place,
 }

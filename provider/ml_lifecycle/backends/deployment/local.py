@@ -11,27 +11,12 @@ from pydantic import Field, field_validator
 
 from ml_lifecycle.backends.deployment.base import ALL, Means, Serving, SplittingTarget
 from ml_lifecycle.backends.deployment.fence import refuse_foreign, refuse_older, refuse_unknown
-from ml_lifecycle.backends.serving_home import rehearsal, servers
-from ml_lifecycle.backends.serving_home.control import change, counted_since, is_as, look
-from ml_lifecycle.backends.serving_home.haproxy import BUCKETS, Server, counts_of, map_path, open_requests, shares
-from ml_lifecycle.backends.serving_home.haproxy import servers as wanted_servers
+from ml_lifecycle.backends.serving_home import reading, rehearsal
+from ml_lifecycle.backends.serving_home.control import change
 from ml_lifecycle.backends.serving_home.home import Home
-from ml_lifecycle.backends.serving_home.state import (
-    Counts,
-    ModelState,
-    Routing,
-    Seen,
-    Slot,
-    SlotName,
-    asked,
-    deployed,
-    retired,
-)
-from ml_lifecycle.core.contracts import Histogram, Move, Observation
-from ml_lifecycle.core.errors import (
-    ConfigurationError,
-    ServiceRefusedError,
-)
+from ml_lifecycle.backends.serving_home.state import ModelState, Routing, Slot, asked, deployed, retired
+from ml_lifecycle.core.contracts import Move, Observation
+from ml_lifecycle.core.errors import ConfigurationError, ServiceRefusedError
 from ml_lifecycle.core.values import StoredDuration
 
 _HEADER: Final = r"^[A-Za-z][A-Za-z0-9-]{0,63}$"
@@ -87,45 +72,11 @@ class LocalTarget(SplittingTarget):
 
     def status(self, model: str, means: Means) -> Serving:
         """HAProxy's map and servers, supervisord's processes, and what the servers say of their bytes."""
-        home = _home(means)
-        state = home.state(model)
-        # Asked in any case, so that a machine without servers is not taken for one on which nothing serves.
-        now = home.runtime.servers(model)
-        if state is None:
-            return Serving(settled=not now, detail="being removed" if now else "")
-        found = home.runtime.shares(map_path(home.maps, model))
-        seen = look(home, state)
-        ready = tuple(slot.version for name, slot in state.slots() if _is_ready(slot, seen[name], now.get(name)))
-        fault = "; ".join(slot.fault for name, slot in state.slots() if slot.fault and name == state.new)
-        shall = wanted_servers(state)
-        there = found == shares(state) and all(is_as(now[name], shall[name]) for name in now) and bool(now)
-        given = state.asked in (None, state.share)
-        started = all(slot.pid for _, slot in state.slots() if not slot.fault)
-        return Serving(
-            traffic=_traffic(state, now, found),
-            epoch=state.epoch,
-            environment=state.environment,
-            ready=ready,
-            settled=there and given and started and not (fault and state.asked),
-            fault=fault,
-            detail=_detail(state, seen, there=there),
-        )
+        return reading.serving(_home(means), model)
 
     def observe(self, model: str, since: datetime, means: Means) -> Mapping[int, Observation]:
-        """HAProxy's counts, and the servers' latencies, since the share was last set.
-
-        Nothing is counted apart for a moment later than that.
-        """
-        home = _home(means)
-        state = home.state(model)
-        if state is None:
-            return {}
-        statistics = home.runtime.statistics(model)
-        return {
-            slot.version: _observed(slot, counts_of(statistics, name), open_requests(statistics, name))
-            for name, slot in state.slots()
-            if name in statistics
-        }
+        """HAProxy's counts of requests and errors, and the servers' latencies."""
+        return reading.observed(_home(means), model, since)
 
     def retire(self, move: Move, means: Means) -> None:
         """End the servers that get no traffic."""
@@ -217,58 +168,3 @@ def _refuse_foreign(state: ModelState | None, environment: str) -> None:
 
 def _where(model: str) -> str:
     return f"the servers of {model} on this machine"
-
-
-# --- What is read back -----------------------------------------------------------------------------------------------
-
-
-def _is_ready(slot: Slot, seen: Seen, server: Server | None) -> bool:
-    is_open = server is not None and server.open and server.port == slot.port
-    return is_open and seen.sound and not seen.down and not slot.fault
-
-
-def _traffic(state: ModelState, now: Mapping[SlotName, Server], found: Mapping[str, str]) -> dict[int, int]:
-    """Percent by version, as HAProxy shares it out."""
-    if not found.get("green", "").isdigit():
-        return {}
-    green = round(ALL * int(found["green"]) / BUCKETS)
-    percent = {"green": green, "blue": ALL - green}
-    serving = {
-        slot.version: percent[name]
-        for name, slot in state.slots()
-        if name in now and now[name].open and now[name].port == slot.port and now[name].weight and percent[name]
-    }
-    # A slot that is promised all and has nothing in it serves nobody.
-    return serving if sum(serving.values()) == ALL else {}
-
-
-def _detail(state: ModelState, seen: Mapping[SlotName, Seen], *, there: bool) -> str:
-    waits = [
-        f"version {slot.version} does not answer" + (f" ({seen[name].dead})" if seen[name].dead else "")
-        for name, slot in state.slots()
-        if not seen[name].sound and not slot.fault
-    ]
-    return "; ".join([*waits, *([] if there else ["HAProxy is being told"])])
-
-
-def _observed(slot: Slot, now: Counts, open_now: int) -> Observation:
-    """What a version did, out of HAProxy's counts: what was sent to it and not answered is an error."""
-    done = counted_since(slot, now)
-    unanswered = max(0, done.tried - done.answered - done.left - open_now)
-    errors = unanswered + done.failed
-    requests = max(done.tried - done.received, errors)
-    return Observation(
-        version=slot.version,
-        requests=requests,
-        errors=errors,
-        retried=min(done.passed_on, errors),
-        latency=_latency(servers.latency(slot.port), slot.counted.latency),
-    )
-
-
-def _latency(now: Histogram | None, before: Histogram | None) -> Histogram | None:
-    """What was counted in between; a server that began anew counts from nothing."""
-    if now is None or before is None or before.bounds_ms != now.bounds_ms or len(before.counts) != len(now.counts):
-        return now
-    between = tuple(one - other for one, other in zip(now.counts, before.counts, strict=True))
-    return now if min(between, default=0) < 0 else Histogram(bounds_ms=now.bounds_ms, counts=between)

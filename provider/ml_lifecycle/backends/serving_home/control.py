@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Final
 
 from ml_lifecycle.backends.serving_home import servers
@@ -55,11 +54,16 @@ def _settle(home: Home) -> bool:
     states = [_looked_after(home, state) for state in home.states()]
     structure = home.write_configuration(states).structure
     programs = home.write_programs(states) | set(STANDING)
-    if home.runtime.structure() != structure:
-        _reload(home, states)
+    running = home.runtime.structure()
+    if _is_reloading(home, running):
+        there = False
+    elif running != structure:
+        _reload(home, states, structure)
         there = False
     else:
-        there = all([_routed(home, state) for state in states])
+        there = True
+        for state in states:
+            _route(home, state)
     there = home.supervisor.update(dict.fromkeys(programs)) and there
     if there:
         home.drop_packages(states)
@@ -116,7 +120,7 @@ def is_right(slot: Slot, told: Mapping[str, object]) -> bool:
     return (told.get("version"), told.get("digest")) == (slot.version, slot.digest)
 
 
-def _routed(home: Home, state: ModelState) -> bool:
+def _route(home: Home, state: ModelState) -> None:
     """Give HAProxy the model's split and servers."""
     runtime, path = home.runtime, map_path(home.maps, state.model)
     now, shall = runtime.servers(state.model), wanted_servers(state)
@@ -131,7 +135,6 @@ def _routed(home: Home, state: ModelState) -> bool:
     for name in SLOTS:
         if not shall[name].open and now[name].open:
             runtime.set_server(state.model, name, shall[name])
-    return True
 
 
 def is_as(now: Server, shall: Server) -> bool:
@@ -139,14 +142,22 @@ def is_as(now: Server, shall: Server) -> bool:
     return now == shall or not (now.open or shall.open)
 
 
-def _reload(home: Home, states: Collection[ModelState]) -> None:
+def _is_reloading(home: Home, running: str) -> bool:
+    """Whether HAProxy was asked to read its file a moment ago, and what answers is still what ran before."""
+    marker = home.folder / "reloading"
+    if not marker.exists():
+        return False
+    if running != marker.read_text() and time.time() - marker.stat().st_mtime < _RELOAD_S:
+        return True
+    marker.unlink()
+    return False
+
+
+def _reload(home: Home, states: Collection[ModelState], structure: str) -> None:
     """Have HAProxy read its file; it begins to count anew."""
-    marker = home.folder / "reloaded"
-    if marker.exists() and time.time() - marker.stat().st_mtime < _RELOAD_S:
-        return
     for state in states:
         home.write(_carried(home, state))
-    Path(marker).touch()
+    (home.folder / "reloading").write_text(structure)
     home.supervisor.signal(HAPROXY, "USR2")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ml_lifecycle.backends.serving_home.state import ALL, SLOTS, Counts, ModelState, SlotName
-from ml_lifecycle.core.errors import ServiceRefusedError, ServiceUnavailableError
+from ml_lifecycle.core.errors import ServiceUnavailableError
 
 BUCKETS: Final = 10_000
 """A user's bucket is one of these: the split's resolution is 0.01%."""
@@ -115,7 +115,9 @@ def servers(state: ModelState) -> dict[SlotName, Server]:
     for name in SLOTS:
         slot = state.slot(name)
         is_open = slot is not None and slot.pid != 0 and not slot.fault
-        found[name] = Server(slot.port if slot and is_open else _NOWHERE, is_open, state.weight_of(name) if is_open else 0)
+        found[name] = Server(
+            slot.port if slot and is_open else _NOWHERE, is_open, state.weight_of(name) if is_open else 0
+        )
     return found
 
 
@@ -130,9 +132,7 @@ class Configuration:
 def configuration(states: Iterable[ModelState], *, bind: str, port: int, control: Path, maps: Path) -> Configuration:
     """What serves these models."""
     states = sorted(states, key=lambda state: state.model)
-    routes = "".join(
-        f"    use_backend {backend_name(one.model)} if {{ path_beg /{one.model}/ }}\n" for one in states
-    )
+    routes = "".join(f"    use_backend {backend_name(one.model)} if {{ path_beg /{one.model}/ }}\n" for one in states)
     where = {"socket": control, "bind": bind, "port": port, "routes": routes}
     fixed = _TOP.format(structure="", **where) + "".join(_backend(one, maps, with_servers=False) for one in states)
     structure = hashlib.sha256(fixed.encode()).hexdigest()[:16]
@@ -221,7 +221,8 @@ class Runtime:
     def _tell(self, command: str, *, answers: bool = False) -> None:
         said = self._ask(command).strip()
         if said and not (answers and ("changed" in said or "no need" in said)):
-            raise ServiceRefusedError(
+            # What it does not know now it may know in a moment, as when somebody made it read its file.
+            raise ServiceUnavailableError(
                 f"HAProxy answers {said[:200]!r} to {command!r}", where=str(self.path), way_out="look at its log"
             )
 

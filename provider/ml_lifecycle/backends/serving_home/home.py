@@ -74,7 +74,7 @@ class Home:
 
     @property
     def supervisor_file(self) -> Path:
-        """supervisord's configuration."""
+        """The configuration of supervisord."""
         return self.folder / "supervisord.conf"
 
     @property
@@ -94,7 +94,7 @@ class Home:
 
     @property
     def programs(self) -> Path:
-        """supervisord's sections of the model servers."""
+        """Where supervisord reads about the model servers."""
         return self.folder / "programs"
 
     @property

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Final
 
 from ml_lifecycle.backends.serving_home.control import GUARD, HAPROXY, STANDING, settle
@@ -25,13 +27,9 @@ def prepare(home: Home, settings: HomeSettings) -> None:
     :raises MissingLibraryError: supervisor, or what the servers need, is not installed.
     """
     haproxy = _haproxy(settings)
-    try:
-        import fastapi
-        import supervisor
-        import uvicorn
-    except ImportError as error:
-        raise MissingLibraryError(error.name or "supervisor", "serving") from None
-    del fastapi, supervisor, uvicorn
+    for library in ("fastapi", "supervisor", "uvicorn"):
+        if find_spec(library) is None:
+            raise MissingLibraryError(library, "serving")
     home.make(settings)
     states = home.states()
     for state in states:
@@ -82,6 +80,15 @@ def start(home: Home, settings: HomeSettings) -> bool:
             way_out=f"read the logs there; is port {settings.port} free?",
         )
     return True
+
+
+def run_in_foreground(home: Home, settings: HomeSettings) -> int:
+    """The same, as a child of this process, until it is asked to end; returns its exit code."""
+    prepare(home, settings)
+    with subprocess.Popen(command(home, in_foreground=True)) as process:  # noqa: S603  # our own program
+        for one in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(one, lambda *_: process.terminate())
+        return process.wait()
 
 
 def stop(home: Home) -> bool:

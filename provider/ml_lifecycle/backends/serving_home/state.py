@@ -157,10 +157,9 @@ def deployed(state: ModelState | None, move: Move, fresh: Slot, *, routing: Rout
     if name is None:
         return _placed(state, move, fresh, salt=salt, **begun)
     other: SlotName = "green" if name == "blue" else "blue"
-    slot = state.slot(name)
-    assert slot is not None  # noqa: S101  # it holds the version
     share = state.share_of(name) if state.share is not None else None
-    kept = slot if not slot.fault else fresh
+    held = state.slot(name)
+    kept = held if held is not None and not held.fault else fresh
     fallback = move.kind == "release" and _serves(state, other)
     return state.with_slot(name, kept, new=name, asked=share, share=share, fallback=fallback, **begun)
 
@@ -218,11 +217,11 @@ def advanced(state: ModelState, seen: Mapping[SlotName, Seen], at: datetime) -> 
     for name, slot in list(state.slots()):
         if not slot.fault:
             state = _looked_after(state, name, slot, seen, at)
-    slot = state.slot(state.new)
-    if slot is None or slot.fault or state.asked is None or state.asked == state.share:
+    newest = state.slot(state.new)
+    if newest is None or newest.fault or state.asked is None or state.asked == state.share:
         return state
     lowered = state.share is not None and state.asked < state.share
-    if not lowered and not (slot.pid and seen[state.new].sound):
+    if not lowered and not (newest.pid and seen[state.new].sound):
         return state
     return _counted_anew(state.model_copy(update={"share": state.asked, "shared_at": at}), seen)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import http.client
 import shlex
 import socket
-import xmlrpc.client  # noqa: S411  # it talks to a socket of our own that nobody else may open
+import xmlrpc.client
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from xml.parsers.expat import ExpatError
 
 from ml_lifecycle.core.errors import ServiceRefusedError, ServiceUnavailableError
 
@@ -163,10 +164,11 @@ class Supervisor:
         return int(self._call("getPID"))
 
     def _call(self, name: str, *arguments: Any, but: Sequence[int] = ()) -> Any:
-        proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(self.path), allow_none=True)
+        connection = _Connection(self.path)
         try:
-            with proxy:
-                return getattr(proxy.supervisor, name)(*arguments)
+            body = xmlrpc.client.dumps(arguments, f"supervisor.{name}")
+            connection.request("POST", "/RPC2", body, {"Content-Type": "text/xml"})
+            (answer,), _ = xmlrpc.client.loads(connection.getresponse().read())
         except xmlrpc.client.Fault as fault:
             if fault.faultCode in but:
                 return None
@@ -177,8 +179,11 @@ class Supervisor:
                 where=str(self.path),
                 way_out="look at logs/supervisord.log beside it",
             ) from None
-        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+        except (OSError, http.client.HTTPException, ValueError, ExpatError, xmlrpc.client.Error) as error:
             raise _not_up(self.path, type(error).__name__) from None
+        finally:
+            connection.close()
+        return answer
 
 
 def _not_up(path: Path, why: str) -> ServiceUnavailableError:
@@ -189,21 +194,13 @@ def _not_up(path: Path, why: str) -> ServiceUnavailableError:
     )
 
 
-class _Transport(xmlrpc.client.Transport):
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ARG002  # the socket is the host
-        return _Connection(self._path)
-
-
 class _Connection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=_TIMEOUT_S)
         self._path = path
 
     def connect(self) -> None:
+        """Over the socket's path instead of an address."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(_TIMEOUT_S)
         self.sock.connect(str(self._path))

@@ -1,0 +1,106 @@
+"""Sends requests at a steady pace over connections that stay open, and writes down what became of each.
+
+A process of its own, so that whoever watches does not slow it down: ``python scripts/load_client.py --help``. It ends
+when its standard input does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+CONNECTIONS = 32
+ANSWER_S = 30.0
+
+
+class Connection:
+    """One connection that is opened again when the server closed it after an answer."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, path: str, body: bytes, user: str) -> tuple[int, int]:
+        """Status and version of the answer; status 0 where the connection broke."""
+        try:
+            return await asyncio.wait_for(self._ask(path, body, user), ANSWER_S)
+        except (OSError, EOFError, asyncio.TimeoutError, ValueError):
+            self.close()
+            return 0, 0
+
+    async def _ask(self, path: str, body: bytes, user: str) -> tuple[int, int]:
+        if self.streams is None:
+            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self.streams
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nX-User-Id: {user}\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        await reader.readexactly(int(headers.get("content-length", "0")))
+        if headers.get("connection", "").lower() == "close":
+            self.close()
+        return int(lines[0].split()[1]), int(headers.get("x-model-version", "0"))
+
+    def close(self) -> None:
+        """Drop the connection; the next request opens another one."""
+        if self.streams is not None:
+            self.streams[1].close()
+            self.streams = None
+
+
+async def load(options: argparse.Namespace) -> list[tuple[float, int, int, int, float]]:
+    """Ask until standard input ends; one row a request: when, user, status, version, milliseconds."""
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin, ended.set)
+    idle: asyncio.Queue[Connection] = asyncio.Queue()
+    for _ in range(CONNECTIONS):
+        idle.put_nowait(Connection(options.port))
+    found: list[tuple[float, int, int, int, float]] = []
+    chosen = random.Random(options.seed)  # noqa: S311  # users, not secrets
+    body = options.body.encode()
+
+    async def one(user: int) -> None:
+        connection = await idle.get()
+        at, begun = time.time(), time.perf_counter()
+        status, version = await connection.ask(options.path, body, f"user-{user}")
+        found.append((at, user, status, version, 1000 * (time.perf_counter() - begun)))
+        idle.put_nowait(connection)
+
+    due, under_way = time.perf_counter(), set()
+    while not ended.is_set():
+        due += 1 / options.rate
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        task = asyncio.create_task(one(chosen.randrange(options.users)))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+    await asyncio.gather(*under_way)
+    while not idle.empty():
+        idle.get_nowait().close()
+    return found
+
+
+def main() -> int:
+    """Ask, then write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--path", required=True, help="such as /flights/invocations")
+    parser.add_argument("--body", required=True, help="of every request")
+    parser.add_argument("--rate", type=float, default=200.0, help="requests a second (default: 200)")
+    parser.add_argument("--users", type=int, default=20_000, help="how many different users ask (default: 20000)")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--output", type=Path, required=True, help="one JSON list a line")
+    options = parser.parse_args()
+    with suppress(KeyboardInterrupt):
+        rows = asyncio.run(load(options))
+        options.output.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
