@@ -497,9 +497,12 @@ def test_models_whose_names_look_alike_have_places_of_their_own() -> None:
 def test_a_cluster_without_kserve_or_a_gateway_is_named(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.fakes.kube_api.KNOWN", {})
 
-    with kube_api(cluster) as url, client_for(url) as client:
-        with pytest.raises(ServiceRefusedError, match=r"does not know httproutes.*install KServe"):
-            Namespace(client, "default").get(HTTP_ROUTE, "flights")
+    with (
+        kube_api(cluster) as url,
+        client_for(url) as client,
+        pytest.raises(ServiceRefusedError, match=r"does not know httproutes.*install KServe"),
+    ):
+        Namespace(client, "default").get(HTTP_ROUTE, "flights")
 
 
 def test_an_api_server_that_is_down_may_be_up_again(tmp_path: Path, cluster: Cluster) -> None:
