@@ -6,6 +6,9 @@ every process, so nothing of it is imported before the API server asks for it.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from airflow.plugins_manager import AirflowPlugin
@@ -13,8 +16,6 @@ from airflow.plugins_manager import AirflowPlugin
 from ml_lifecycle.hooks.reports import PLUGIN_PREFIX, REPORTS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fastapi import FastAPI
     from starlette.types import ASGIApp, Scope
 
@@ -60,7 +61,7 @@ def reports_app() -> FastAPI:
     """``GET /reports/{dag_id}/{stage}/{model}/...``, for signed-in users who may read the DAG, and no other page."""
     from airflow.api_fastapi.core_api.security import requires_access_dag
     from fastapi import Depends, FastAPI, HTTPException
-    from fastapi.responses import FileResponse
+    from fastapi.responses import Response
 
     app = FastAPI(title="ml-lifecycle", openapi_url=None, docs_url=None, redoc_url=None)
 
@@ -70,41 +71,49 @@ def reports_app() -> FastAPI:
         response_model=None,
     )
     def report(dag_id: str, path: str) -> Any:
-        file = find_report(path, models=_models_of(dag_id))
-        if file is None:
+        found = find_report(path, models=_models_of(dag_id))
+        if found is None:
             raise HTTPException(404, f"DAG {dag_id!r} has no such report")
-        kind = TYPES.get(file.suffix)
-        return FileResponse(
-            file,
-            media_type=kind or "application/octet-stream",
-            headers=HEADERS,
-            filename=None if kind else file.name,
-        )
+        kind = TYPES.get(found.suffix)
+        offered = {} if kind else {"Content-Disposition": f'attachment; filename="{found.name}"'}
+        return Response(found.content, media_type=kind or "application/octet-stream", headers={**HEADERS, **offered})
 
     return app
 
 
-def find_report(path: str, *, models: frozenset[str]) -> Path | None:
+@dataclass(frozen=True)
+class Report:
+    """One file of a published report."""
+
+    name: str
+    content: bytes
+
+    @property
+    def suffix(self) -> str:
+        """Such as ``.html``."""
+        return PurePosixPath(self.name).suffix
+
+
+def find_report(path: str, *, models: frozenset[str]) -> Report | None:
     """The published file, or ``None`` where there is none or it belongs to another model.
 
     :param path: ``<stage>/<model>/...`` below the reports' folder; a folder stands for its ``index.html``.
     :param models: The models whose reports may be read.
     """
-    from ml_lifecycle.backends.files import inside
     from ml_lifecycle.core.errors import DataError
+    from ml_lifecycle.hooks.data import data_store
     from ml_lifecycle.hooks.settings import read_settings
 
     stage, _, rest = path.partition("/")
     model, _, below = rest.partition("/")
     if not stage or not below or model not in models:
         return None
-    try:
-        file = inside(read_settings().data_root / REPORTS, path.rstrip("/"))
-    except DataError:
-        return None
-    file = file / "index.html" if file.is_dir() else file
-    # A link inside a published folder may lead anywhere.
-    return file if file.is_file() and not file.is_symlink() else None
+    store, uri = data_store(read_settings()), f"{REPORTS}/{path.rstrip('/')}"
+    for name in (uri, f"{uri}/index.html"):
+        with suppress(DataError), store.file(name) as file:
+            # A link inside a published folder may lead anywhere.
+            return None if file.is_symlink() else Report(file.name, file.read_bytes())
+    return None
 
 
 def _models_of(dag_id: str) -> frozenset[str]:

@@ -17,7 +17,7 @@ def get_provider_info() -> dict[str, Any]:
         "name": INTEGRATION,
         "description": "A machine-learning model's whole life: one YAML file, governed from data to rollback.",
         "integrations": [{"integration-name": INTEGRATION, "tags": ["software", "machine-learning"]}],
-        "operators": [_modules("operators", "request", *_STAGES, "rollout", "reconciliation")],
+        "operators": [_modules("operators", "request", *_STAGES, "rollout", "export", "reconciliation")],
         "sensors": [_modules("sensors", "data", "deployment", "rollout", "approval", "monitoring", "labels")],
         "hooks": [_modules("hooks", "mlflow", "ledger", "signing")],
         "triggers": [{"integration-name": INTEGRATION, "python-modules": ["ml_lifecycle.triggers"]}],
@@ -85,11 +85,18 @@ _OPTIONS = {
         "prod",
     ),
     "data_root": _option(
-        "Absolute folder below which data is read and results are published; left empty: "
-        "$AIRFLOW_HOME/ml_lifecycle. Every worker, the triggerer and the API server must see it.",
+        "Absolute folder, or an address such as s3://bucket/prefix, below which data is read and results are "
+        "published; left empty: $AIRFLOW_HOME/ml_lifecycle. Every worker, the triggerer and the API server must see "
+        "it.",
         "string",
         "",
         "/srv/ml-lifecycle",
+    ),
+    "aws_conn_id": _option(
+        "Connection that leads to the bucket of data_root; set to nothing, what the machine itself is allowed to.",
+        "string",
+        "aws_default",
+        "aws_ml",
     ),
     "serving_home": _option(
         "Absolute folder in which this machine's model servers, their router and their supervisor live, made by "
@@ -106,7 +113,8 @@ _OPTIONS = {
     ),
     "mlflow_conn_id": _option("Connection of the tracking server.", "string", "mlflow_default", "mlflow_prod"),
     "ledger_conn_id": _option(
-        "Connection of the ledger's database; while it is not defined, a SQLite file below data_root is the ledger.",
+        "Connection of the ledger's database; while it is not defined, a SQLite file below data_root is the ledger, or "
+        "below $AIRFLOW_HOME/ml_lifecycle where data_root is an address.",
         "string",
         "ml_lifecycle_ledger",
         "postgres_governance",

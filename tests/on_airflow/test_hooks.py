@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from airflow.sdk import Connection
 
+from ml_lifecycle.backends.data.s3 import S3Store
 from ml_lifecycle.core.errors import ConfigurationError
+from ml_lifecycle.hooks.data import data_store
 from ml_lifecycle.hooks.ledger import LedgerHook
 from ml_lifecycle.hooks.mlflow import MlflowHook, address_of
 from ml_lifecycle.hooks.settings import read_settings
 from ml_lifecycle.hooks.tools import project_folder, tools_for
+from tests.fakes.s3 import bucket_at, client_at, s3_server
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, name: str, **fields: Any) -> None:
@@ -172,3 +175,35 @@ def test_the_tools_belong_to_the_run_of_the_task(airflow: Path) -> None:
     assert tools.project == airflow / "team"
     assert tools.environment == "test"
     assert tools.estimators == ("sklearn.",)
+
+
+def test_a_data_root_with_an_address_is_a_bucket_reached_by_its_connection(
+    monkeypatch: pytest.MonkeyPatch, airflow: Path
+) -> None:
+    with s3_server() as address:
+        client = client_at(address)
+        bucket = bucket_at(client)
+        client.close()
+        extra = json.dumps({"region_name": "us-east-1", "endpoint_url": address})
+        connect(monkeypatch, "aws_ml", conn_type="aws", login="test", password="test", extra=extra)
+        monkeypatch.setenv("AIRFLOW__ML_LIFECYCLE__DATA_ROOT", f"s3://{bucket}/team/data")
+        monkeypatch.setenv("AIRFLOW__ML_LIFECYCLE__AWS_CONN_ID", "aws_ml")
+        store = data_store(read_settings())
+        store.write_file("log/a.txt", b"one")
+
+        files, path = store.filesystem("log/a.txt")
+
+        assert path == f"{bucket}/team/data/log/a.txt"
+        with files.open_input_stream(path) as stream:
+            assert stream.read() == b"one"
+        assert LedgerHook().url() == f"sqlite:///{airflow / 'ml_lifecycle' / 'ledger.db'}"
+        assert isinstance(store, S3Store)
+        store.client.close()
+
+
+@pytest.mark.parametrize("text", ["s3://", "s3://a", "s3://Bucket/x", "s3://bucket/../x", "s3://bucket/a b"])
+def test_a_data_root_that_is_no_address_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("AIRFLOW__ML_LIFECYCLE__DATA_ROOT", text)
+
+    with pytest.raises(ConfigurationError, match=r"\[ml_lifecycle\] data_root.*s3://bucket/prefix"):
+        read_settings()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from airflow.sdk import conf
 
+from ml_lifecycle.backends.s3 import is_address, split_address
 from ml_lifecycle.core.errors import ConfigurationError
 
 SECTION = "ml_lifecycle"
@@ -19,7 +20,7 @@ class Settings:
 
     environment: str
     data_root: Path
-    """Absolute; data is read and results are published below it."""
+    """Absolute folder; data is read and results are published below it, unless ``data_address`` says where."""
     project_root: Path | None
     """``None``: found beside each DAG file."""
     mlflow_conn_id: str
@@ -32,6 +33,10 @@ class Settings:
     http_timeout_s: float
     serving_home: Path | None = None
     """Absolute; where the model servers of this machine live."""
+    data_address: str = ""
+    """Where data is read and results are published, such as ``s3://bucket/prefix``; empty: below ``data_root``."""
+    aws_conn_id: str = "aws_default"
+    """Leads to the bucket of ``data_address``."""
     notifiers: str = ""
     """JSON: a list of ``{"class": ..., "kwargs": {...}}``; read where somebody is to be told."""
 
@@ -41,9 +46,12 @@ def read_settings() -> Settings:
 
     :raises ConfigurationError: an option holds a value that cannot be used.
     """
+    address = _address("data_root")
     return Settings(
         environment=_option("environment", "dev"),
-        data_root=_path("data_root") or _airflow_home() / SECTION,
+        data_root=(None if address else _path("data_root")) or _airflow_home() / SECTION,
+        data_address=address,
+        aws_conn_id=str(conf.get(SECTION, "aws_conn_id", fallback="aws_default")).strip(),
         project_root=_path("project_root"),
         mlflow_conn_id=_option("mlflow_conn_id", "mlflow_default"),
         ledger_conn_id=_option("ledger_conn_id", "ml_lifecycle_ledger"),
@@ -67,6 +75,18 @@ def _option(name: str, default: str) -> str:
 
 def _list(name: str, default: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in _option(name, default).split(",") if part.strip())
+
+
+def _address(name: str) -> str:
+    """What the option says, where that is an address of S3; empty where it is a folder."""
+    text = _option(name, "")
+    if not is_address(text):
+        return ""
+    try:
+        split_address(text)
+    except ConfigurationError as error:
+        raise ConfigurationError(error.what, where=f"[{SECTION}] {name}", way_out=error.way_out) from None
+    return text
 
 
 def _path(name: str) -> Path | None:

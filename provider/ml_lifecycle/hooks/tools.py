@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_lifecycle.hooks.clients import client_of
+from ml_lifecycle.hooks.data import data_store
 from ml_lifecycle.hooks.ledger import LedgerHook
 from ml_lifecycle.hooks.mlflow import MlflowHook
 from ml_lifecycle.hooks.reports import report_address
@@ -35,12 +36,11 @@ def build_tools(settings: Settings, *, project: Path, run: str) -> Tools:
 
     :param run: Whose results are recorded.
     """
-    from ml_lifecycle.backends.data.local import LocalStore
     from ml_lifecycle.stages.runner import Tools
 
     tracking = MlflowHook(settings.mlflow_conn_id, timeout_s=settings.http_timeout_s).get_conn()
     return Tools(
-        data=LocalStore(settings.data_root),
+        data=data_store(settings),
         project=project,
         tracking=tracking,
         registry=tracking,
