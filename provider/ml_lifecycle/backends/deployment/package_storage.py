@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 
 from ml_lifecycle.backends.deployment.base import Means
 from ml_lifecycle.backends.files import digest_of_folder
 from ml_lifecycle.core.contracts import Move
-from ml_lifecycle.core.errors import ServiceUnavailableError
+from ml_lifecycle.core.errors import LifecycleError, ServiceRefusedError, ServiceUnavailableError
+
+_REFUSED: Final = frozenset({400, 401, 403, 404})
 
 
 def publish(move: Move, storage: str, *, connection: str, folder: str, means: Means) -> None:
@@ -47,6 +49,7 @@ def _publish_to_folder(move: Move, folder: Path, means: Means) -> None:
 
 
 def _publish_to_s3(move: Move, storage: str, connection: str, means: Means) -> None:
+    from boto3.exceptions import S3UploadFailedError
     from botocore.exceptions import BotoCoreError, ClientError
 
     bucket, _, prefix = storage.removeprefix("s3://").partition("/")
@@ -59,12 +62,17 @@ def _publish_to_s3(move: Move, storage: str, connection: str, means: Means) -> N
                 key = f"{below}{file.relative_to(package).as_posix()}"
                 if there.get(key) != file.stat().st_size:
                     client.upload_file(str(file), bucket, key)
-    except (BotoCoreError, ClientError) as error:
-        raise ServiceUnavailableError(
-            f"the package could not be uploaded ({type(error).__name__})",
-            where=f"{storage}, connection {connection!r}",
-            way_out="let the connection list and write there",
-        ) from None
+    except (BotoCoreError, ClientError, S3UploadFailedError) as error:
+        raise _told(error, f"{storage}, connection {connection!r}") from None
+
+
+def _told(error: Exception, where: str) -> LifecycleError:
+    """What a wrong name or missing rights refuse stays refused; the rest may pass."""
+    answer = getattr(error, "response", {})
+    status, code = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), answer.get("Error", {}).get("Code", "")
+    what = f"the package could not be uploaded ({code or type(error).__name__})"
+    kind = ServiceRefusedError if status in _REFUSED else ServiceUnavailableError
+    return kind(what, where=where, way_out="let the connection list and write there")
 
 
 def _sizes(client: Any, bucket: str, prefix: str) -> dict[str, int]:
