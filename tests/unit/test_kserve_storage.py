@@ -113,6 +113,6 @@ def test_a_bucket_that_is_not_there_is_named(packages: Packages, tmp_path: Path,
     move, means = moved(packages, tmp_path, lambda *_: s3)
 
     with pytest.raises(
-        ServiceUnavailableError, match="s3://nowhere, connection 'aws': the package could not be upload"
+        ServiceRefusedError, match=r"s3://nowhere, connection 'aws': .* not be uploaded \(NoSuchBucket\)"
     ):
         publish(move, "s3://nowhere", connection="aws", folder="", means=means)
