@@ -25,14 +25,12 @@ PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 QUALITY = AnalysisPolicy(quality=QualityPolicy(margin=0.02))
 
 
-def checks(
-    *steps: StepEvidence, policy: AnalysisPolicy | None = None, final: bool = False, **more: Any
-) -> dict[str, StepCheck]:
-    return {check.name: check for check in judge(policy or AnalysisPolicy(), steps, final=final, **more)}
+def checks(*steps: StepEvidence, policy: AnalysisPolicy | None = None, final: bool = False) -> dict[str, StepCheck]:
+    return {check.name: check for check in judge(policy or AnalysisPolicy(), steps, final=final)}
 
 
-def verdict(*steps: StepEvidence, policy: AnalysisPolicy | None = None, final: bool = False, **more: Any) -> Verdict:
-    return verdict_of(judge(policy or AnalysisPolicy(), steps, final=final, **more))
+def verdict(*steps: StepEvidence, policy: AnalysisPolicy | None = None, final: bool = False) -> Verdict:
+    return verdict_of(judge(policy or AnalysisPolicy(), steps, final=final))
 
 
 def labelled(rows: int, wrong: float, *, percent: int = 50, old_wrong: float = 0.1, **changes: Any) -> StepEvidence:
@@ -371,19 +369,6 @@ def test_labels_that_come_after_all_traffic_went_there_can_still_roll_back() -> 
     late = labelled(12_000, 0.12)
 
     assert checks(late, step(100, 5_000, old=None), policy=QUALITY)["quality"].verdict is FAIL
-
-
-# --- A first release -------------------------------------------------------------------------------------------------
-
-
-def test_a_first_release_is_held_to_its_limits_alone() -> None:
-    policy = AnalysisPolicy(quality=QualityPolicy(), latency_p95_ms=50, max_prediction_shift=0.1)
-    now = step(10, 2_000, old=None)
-
-    found = checks(now, policy=policy, final=True, first_release=True)
-
-    assert list(found) == ["target", "answers", "error rate", "latency"]
-    assert verdict(now, policy=policy, final=True, first_release=True) is PASS
 
 
 def test_an_old_version_that_ought_to_be_there_is_not_left_out() -> None:

@@ -61,19 +61,16 @@ _LOSSES: Final[Mapping[str, str]] = {
 _Name: TypeAlias = Literal["error rate", "latency", "latency ratio", "quality", "prediction shift"]
 
 
-def judge(
-    policy: AnalysisPolicy, steps: Sequence[StepEvidence], *, final: bool, first_release: bool = False
-) -> tuple[StepCheck, ...]:
+def judge(policy: AnalysisPolicy, steps: Sequence[StepEvidence], *, final: bool) -> tuple[StepCheck, ...]:
     """Everything that the newest step is held to.
 
     :param steps: Of one rollout so far, the present one last.
     :param final: All traffic is next, so that a loss of quality has to be ruled out.
-    :param first_release: Nothing served before, so that there is nothing to be compared with: limits alone decide.
     """
     if not steps:
         return (StepCheck(name="answers", verdict=Verdict.INCONCLUSIVE, detail="nothing was observed"),)
     alphas = _shares(policy)
-    return tuple(_checks(policy, steps, alphas, final=final, alone=first_release))
+    return tuple(_checks(policy, steps, alphas, final=final))
 
 
 def verdict_of(checks: Sequence[StepCheck]) -> Verdict:
@@ -95,7 +92,7 @@ def _shares(policy: AnalysisPolicy) -> Mapping[str, float]:
 
 
 def _checks(
-    policy: AnalysisPolicy, steps: Sequence[StepEvidence], alphas: Mapping[str, float], *, final: bool, alone: bool
+    policy: AnalysisPolicy, steps: Sequence[StepEvidence], alphas: Mapping[str, float], *, final: bool
 ) -> Iterator[StepCheck]:
     now = steps[-1]
     yield _target(now)
@@ -106,11 +103,11 @@ def _checks(
         yield _error_rate(policy, steps, alphas["error rate"])
         if policy.latency_p95_ms is not None:
             yield _latency(policy.latency_p95_ms, steps, alphas["latency"])
-        if now.percent < ALL and not alone:
+        if now.percent < ALL:
             yield _latency_ratio(policy.max_latency_ratio, steps, alphas["latency ratio"])
-    if policy.quality is not None and not alone and (now.percent or final):
+    if policy.quality is not None and (now.percent or final):
         yield _quality(policy.quality, steps, alphas["quality"], final=final)
-    if not alone and (now.paired is not None or policy.max_prediction_shift is not None):
+    if now.paired is not None or policy.max_prediction_shift is not None:
         yield _prediction_shift(policy.max_prediction_shift, steps, alphas.get("prediction shift", 0.0))
 
 
