@@ -119,16 +119,16 @@ def prediction_table(
     keys = key_texts(predictions[key])
     columns: dict[str, Any] = {
         "prediction_id": pa.array(prediction_ids(keys if names is None else names, origin), pa.string()),
-        "endpoint": pa.array([origin.endpoint] * rows, pa.string()),
+        "endpoint": pa.repeat(pa.scalar(origin.endpoint, pa.string()), rows),
         "key": pa.array(keys, pa.string()),
         "at": _times(predictions, time, origin.partition),
-        "model_version": pa.array([origin.model_version] * rows, pa.int64()),
-        "model_digest": pa.array([origin.model_digest or None] * rows, pa.string()),
-        "partition": pa.array([origin.partition] * rows, pa.string()),
+        "model_version": pa.repeat(pa.scalar(origin.model_version, pa.int64()), rows),
+        "model_digest": pa.repeat(pa.scalar(origin.model_digest or None, pa.string()), rows),
+        "partition": pa.repeat(pa.scalar(origin.partition, pa.string()), rows),
         "score": pa.array(predictions["score"], pa.float64(), from_pandas=True),
         "label": _texts(predictions["label"] if "label" in predictions.columns else None, rows),
         "probabilities": _probabilities(predictions, classes),
-        "recorded": pa.array([origin.recorded] * rows, pa.int64()),
+        "recorded": pa.repeat(pa.scalar(origin.recorded, pa.int64()), rows),
     }
     for name in [] if inputs is None else inputs.columns:
         columns[f"{INPUT}{name}"] = pa.array(inputs[name], from_pandas=True)  # type: ignore[index]  # not None here
@@ -232,10 +232,16 @@ def _start(partition: str) -> datetime | None:
 def _texts(column: pd.Series[Any] | None, rows: int) -> pa.Array:
     """Labels as texts: True, a class's name, 1 and 2.5."""
     import pyarrow as pa
+    from pandas.api import types
 
     if column is None:
-        return pa.array([None] * rows, pa.string())
-    return pa.array([None if _is_missing(value) else label_text(value) for value in column], pa.string())
+        return pa.nulls(rows, pa.string())
+    if types.infer_dtype(column, skipna=True) not in ("boolean", "integer", "floating", "string"):
+        # Of several types, what is equal may still be called differently: 1 and True.
+        return pa.array([None if _is_missing(value) else label_text(value) for value in column], pa.string())
+    codes, values = column.factorize()
+    texts = pa.array([label_text(value) for value in values], pa.string())
+    return texts.take(pa.array(codes, mask=codes < 0))
 
 
 def _is_missing(value: Any) -> bool:
