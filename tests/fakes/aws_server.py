@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
@@ -484,21 +482,20 @@ class Amazon:
                 one
                 for one in self.requests
                 if (one.endpoint, one.variant) == (where["EndpointName"], where["VariantName"])
-                and asked["StartTime"].timestamp() <= one.at < asked["EndTime"].timestamp()
+                and asked["StartTime"] <= one.at < asked["EndTime"]
             ]
             minutes: dict[float, list[float]] = {}
             for one in held:
                 value = _measured(one, metric["MetricName"])
                 minutes.setdefault(one.at // 60 * 60, []).append(value)
             values = [_statistic(found, stat) for _, found in sorted(minutes.items())]
-            moments = [datetime.fromtimestamp(at, timezone.utc) for at in sorted(minutes)]
             results.append(
                 {
                     "Id": query["Id"],
                     "Label": metric["MetricName"],
                     "StatusCode": "Complete",
                     "Values": values,
-                    "Timestamps": moments,
+                    "Timestamps": sorted(minutes),
                 }
             )
         return {"MetricDataResults": results, "Messages": []}
@@ -555,84 +552,10 @@ def _statistic(values: list[float], stat: str) -> float:
     return float(sum(value <= float(bound[1]) for value in values))
 
 
-# --- CBOR, as boto3 speaks it with CloudWatch (RFC 8949) -------------------------------------------------------------
-
-
-def to_cbor(value: Any) -> bytes:
-    """A value as CBOR."""
-    if isinstance(value, bool):
-        return b"\xf5" if value else b"\xf4"
-    if isinstance(value, datetime):
-        return b"\xc1" + to_cbor(value.timestamp())
-    if isinstance(value, float):
-        return b"\xfb" + struct.pack(">d", value)
-    if isinstance(value, int):
-        return _head(0, value) if value >= 0 else _head(1, -1 - value)
-    if isinstance(value, str):
-        held = value.encode()
-        return _head(3, len(held)) + held
-    if isinstance(value, dict):
-        return _head(5, len(value)) + b"".join(to_cbor(key) + to_cbor(one) for key, one in value.items())
-    return _head(4, len(value)) + b"".join(to_cbor(one) for one in value)
-
-
-def from_cbor(data: bytes) -> Any:
-    """What CBOR says."""
-    return _item(memoryview(data), 0)[0]
-
-
-def _head(major: int, number: int) -> bytes:
-    for info, (code, limit) in enumerate((("B", 1 << 8), ("H", 1 << 16), ("I", 1 << 32), ("Q", 1 << 64))):
-        if number < 24:
-            return bytes([major << 5 | number])
-        if number < limit:
-            return bytes([major << 5 | 24 + info]) + struct.pack(f">{code}", number)
-    raise ValueError(number)
-
-
-def _item(data: memoryview, at: int) -> tuple[Any, int]:
-    major, info = data[at] >> 5, data[at] & 31
-    at += 1
-    if major == 7:
-        simple = {20: False, 21: True, 22: None, 23: None}
-        if info in simple:
-            return simple[info], at
-        code = {25: ">e", 26: ">f", 27: ">d"}[info]
-        return struct.unpack(code, data[at : at + struct.calcsize(code)])[0], at + struct.calcsize(code)
-    if info == 31:
-        return _endless(data, at, major)
-    number = info
-    if info >= 24:
-        size = 1 << (info - 24)
-        number, at = int.from_bytes(data[at : at + size], "big"), at + size
-    if major in (2, 3):
-        held = bytes(data[at : at + number])
-        return (held.decode() if major == 3 else held), at + number
-    if major == 6:
-        value, at = _item(data, at)
-        return (datetime.fromtimestamp(value, timezone.utc) if number == 1 else value), at
-    if major < 2:
-        return (number if major == 0 else -1 - number), at
-    items = []
-    for _ in range(number * (2 if major == 5 else 1)):
-        value, at = _item(data, at)
-        items.append(value)
-    return (dict(zip(items[::2], items[1::2], strict=True)) if major == 5 else items), at
-
-
-def _endless(data: memoryview, at: int, major: int) -> tuple[Any, int]:
-    items = []
-    while data[at] != 0xFF:
-        value, at = _item(data, at)
-        items.append(value)
-    found = dict(zip(items[::2], items[1::2], strict=True)) if major == 5 else items
-    return found, at + 1
-
-
 # --- HTTP ------------------------------------------------------------------------------------------------------------
 
 
-def _handler(held: list[Amazon]) -> type[BaseHTTPRequestHandler]:
+def _handler(held: list[Amazon]) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # one class
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         # Head and body in one packet: else each answer waits for the acknowledgement of its head.
@@ -642,41 +565,32 @@ def _handler(held: list[Amazon]) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             invoked = re.fullmatch("/endpoints/([^/]+)/invocations", self.path)
-            operation = re.fullmatch("/service/[^/]+/operation/([A-Za-z]+)", self.path)
             if invoked:
                 self._invocation(invoked[1], body)
-            elif operation:
-                self._operation(operation[1], from_cbor(body), to_cbor, "application/cbor")
-            else:
-                name = self.headers["X-Amz-Target"].rpartition(".")[2]
-                self._operation(name, json.loads(body), _as_json, "application/x-amz-json-1.1")
-
-        def _operation(self, name: str, asked: dict[str, Any], write: Callable[[Any], bytes], kind: str) -> None:
+                return
+            name = self.headers["X-Amz-Target"].rpartition(".")[2]
             try:
-                self._send(200, write(held[0].call(name, asked)), kind)
+                self._send(200, _as_json(held[0].call(name, json.loads(body))))
             except RefusedError as error:
-                told = {"__type": error.code, "message": str(error), "Message": str(error)}
-                self._send(error.status, write(told), kind)
+                self._send(error.status, _as_json({"__type": error.code, "message": str(error)}))
 
         def _invocation(self, name: str, body: bytes) -> None:
             try:
                 status, answer, variant = held[0].invoke(name, body, self.headers.get("Content-Type", ""))
             except RefusedError as error:
-                self._send(error.status, _as_json({"Message": str(error)}), "application/json", code=error.code)
+                self._send(error.status, _as_json({"Message": str(error)}), code=error.code)
                 return
             if status >= 500:
                 told = {"Message": "Received server error from primary", "OriginalStatusCode": status}
-                self._send(424, _as_json(told), "application/json", code="ModelError", variant=variant)
+                self._send(424, _as_json(told), code="ModelError", variant=variant)
                 return
-            self._send(status, answer, "application/json", variant=variant)
+            self._send(status, answer, variant=variant)
 
-        def _send(self, status: int, body: bytes, kind: str, *, code: str = "", variant: str = "") -> None:
+        def _send(self, status: int, body: bytes, *, code: str = "", variant: str = "") -> None:
             self.send_response(status)
-            self.send_header("Content-Type", kind)
+            self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.send_header("x-amzn-RequestId", "0")
-            if kind == "application/cbor":
-                self.send_header("smithy-protocol", "rpc-v2-cbor")
             if code:
                 self.send_header("x-amzn-ErrorType", code)
             if variant:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import atexit
+import copy
 import functools
 import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ml_lifecycle.backends.deployment.base import Means
 from ml_lifecycle.backends.deployment.sagemaker import SageMakerTarget
-from tests.fakes.aws_server import Amazon, AmazonServer
+from tests.fakes.aws_server import Amazon, AmazonServer, RefusedError
 from tests.fakes.places import MODEL, Place, registry_at
 
 BUCKET = "models"
@@ -104,13 +106,13 @@ def text_package(uri: str, digest: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def place_in(cloud: Cloud, folder: Path, *, package: Any = text_package, **options: Any) -> Place:
+def place_in(cloud: Cloud | DirectCloud, folder: Path, *, package: Any = text_package, **options: Any) -> Place:
     """A target in an account."""
     means = Means(registry=registry_at(folder), package=package, client=cloud.client)
     return Place(target(**options), means, ask=functools.partial(asked, cloud))
 
 
-def asked(cloud: Cloud, user: str) -> int:
+def asked(cloud: Cloud | DirectCloud, user: str) -> int:
     """Send a request, and read from the variant's name who answered."""
     answer = cloud.client("sagemaker-runtime").invoke_endpoint(
         EndpointName=MODEL, Body=b'{"user": "%s"}' % user.encode(), ContentType="application/json"
@@ -125,3 +127,76 @@ def sagemaker_place(tmp_path: Path) -> Iterator[Place]:
     """An endpoint in a small Amazon on this machine."""
     with running_cloud() as cloud:
         yield place_in(cloud, tmp_path)
+
+
+# --- Without a network: thousands of calls a second ------------------------------------------------------------------
+
+
+def at_once(within_s: float) -> Iterator[None]:
+    """A hundred pauses that take no time."""
+    yield from [None] * 100
+
+
+@dataclass(frozen=True)
+class DirectCloud:
+    """An account that is called without HTTP and boto3."""
+
+    amazon: Amazon = field(default_factory=lambda: Amazon(looks=0))
+    store: dict[str, bytes] = field(default_factory=dict)
+    """What the bucket holds, by key."""
+
+    def client(self, service: str, connection: str = "aws_default") -> Any:
+        """Whatever is asked of it, is asked of the account."""
+        return _Store(self.store) if service == "s3" else _Direct(self.amazon)
+
+    def inventory(self) -> dict[str, list[str]]:
+        """Names of all that costs or clutters."""
+        held = self.amazon.inventory()
+        return {**held, "objects": sorted(self.store)} if self.store else held
+
+
+@dataclass(frozen=True)
+class _Direct:
+    amazon: Amazon
+
+    def __getattr__(self, operation: str) -> Any:
+        def call(**asked: Any) -> dict[str, Any]:
+            name = "".join(part.capitalize() for part in operation.split("_"))
+            try:
+                answer = self.amazon.call(name, copy.deepcopy(asked))
+            except RefusedError as error:
+                raise _client_error(name, error.code, str(error)) from None
+            timed = {key: value for key, value in answer.items() if key.endswith("Time")}
+            moments = {key: datetime.fromtimestamp(value, timezone.utc) for key, value in timed.items()}
+            return copy.deepcopy({**answer, **moments})
+
+        return call
+
+
+@dataclass(frozen=True)
+class _Store:
+    held: dict[str, bytes]
+
+    def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803  # as boto3 has it
+        if Key not in self.held:
+            raise _client_error("HeadObject", "404", "Not Found")
+        return {"ContentLength": len(self.held[Key])}
+
+    def put_object(self, *, Bucket: str, Key: str, Body: Any) -> dict[str, Any]:  # noqa: N803  # as boto3 has it
+        self.held[Key] = Body.read()
+        return {}
+
+    def list_objects_v2(self, *, Bucket: str, Prefix: str, MaxKeys: int) -> dict[str, Any]:  # noqa: N803  # as above
+        return {"Contents": [{"Key": key} for key in sorted(self.held) if key.startswith(Prefix)][:MaxKeys]}
+
+    def delete_objects(self, *, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:  # noqa: N803  # as above
+        for one in Delete["Objects"]:
+            self.held.pop(one["Key"], None)
+        return {}
+
+
+def _client_error(operation: str, code: str, message: str) -> Exception:
+    from botocore.exceptions import ClientError
+
+    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    return ClientError(answer, operation)

@@ -42,6 +42,7 @@ DRILL: Final = "-drill"
 """End of the name of the endpoint that rehearsals use."""
 
 _ARN: Final = r"^arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$"
+_PREFIX: Final = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
 _BUCKET: Final = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 _DELETING: Final = "Deleting"
 _FAILED: Final = "Failed"
@@ -71,7 +72,7 @@ class DataCapture(_Options):
 
     percent: int = Field(default=100, ge=1, le=ALL)
     """Share of the requests."""
-    prefix: str = "capture"
+    prefix: str = Field(default="capture", pattern=_PREFIX)
     """Where in the bucket."""
 
 
@@ -90,7 +91,7 @@ class SageMakerTarget(SplittingTarget):
     """Of the model server, in ECR, best by its digest."""
     bucket: str = Field(pattern=_BUCKET)
     """For the archives of the model packages."""
-    prefix: str = Field(default="ml-lifecycle", pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")
+    prefix: str = Field(default="ml-lifecycle", pattern=_PREFIX)
     aws_conn_id: str = "aws_default"
     """Airflow's connection; empty for the machine's own role."""
     endpoint: str | None = Field(default=None, pattern=r"^[a-z0-9](-?[a-z0-9])*$", max_length=NAME_LIMIT)
@@ -151,10 +152,9 @@ class SageMakerTarget(SplittingTarget):
     def retire(self, move: Move, means: Means) -> None:
         """Update to a configuration without variants that get nothing, and remove what the endpoint uses no more.
 
-        What it uses until that update has ended is removed by another call, then or at the next release.
+        What it uses until that update has ended is removed by the next call, be it at the next release.
         """
         calls = self._calls(means)
-        sweep(calls, self._admitted(move, calls))
         self._write(move, calls, partial(self._without_idle, move, calls))
         sweep(calls, read_endpoint(calls, self._endpoint(move.model)))
 
@@ -402,6 +402,8 @@ class SageMakerTarget(SplittingTarget):
 
     def _reach(self, wanted: Wanted, seen: Endpoint, calls: AmazonCalls) -> None:
         """Ask SageMaker for what is not there and not on its way; wait a moment where it takes no update."""
+        if seen.status == _FAILED:
+            return  # The status tells it, and the next write begins anew.
         if wanted.config and seen.coming != wanted.config:
             seen = self._idle(seen.name, calls) if seen.under_way else seen
             if seen.coming != wanted.config:
@@ -500,7 +502,7 @@ class SageMakerTarget(SplittingTarget):
             raise TargetRefusedError(
                 f"it belongs to the environment {fence.environment!r}, not {environment!r}",
                 where=where,
-                way_out=f"give each environment an account of its own, or an endpoint such as {seen.name}-{environment}",
+                way_out=f"give each environment an account, or an endpoint such as {seen.name}-{environment}",
             )
 
     def _endpoint(self, model: str) -> str:

@@ -18,6 +18,9 @@ TAG: Final = "ml-lifecycle:"
 NAME_LIMIT: Final = 44
 """Characters of an endpoint's name, so that what is named after it stays below SageMaker's 63."""
 
+LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+"""When nothing is known of a moment."""
+
 _VARIANT = re.compile(r"v([0-9]{1,9})-[0-9a-f]{8}")
 _SERVES = frozenset({"InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed"})
 _UNDER_WAY = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
@@ -123,7 +126,7 @@ class Endpoint:
     """In force once what is under way has ended well."""
     variants: tuple[Variant, ...]
     fence: Fence | None = None
-    modified: datetime = datetime.fromtimestamp(0, timezone.utc)
+    modified: datetime = LONG_AGO
     """When what is under way began."""
 
     @property
@@ -170,19 +173,21 @@ class Endpoint:
             return f"endpoint {self.name} is {self.status}{because}"
         if self.status == "RollingBack":
             return f"SageMaker takes the update of {self.name} back{because}"
-        wanted = self.fence.wanted if self.fence else None
         if self.under_way:
             began = max(self.fence.asked, self.modified) if self.fence else self.modified
             late = now - began > deadline and not self._is_as_asked(current)
             return f"endpoint {self.name} has been {self.status} for longer than {deadline}{because}" if late else ""
-        if wanted is None:
-            return ""
+        missed = self._missed(self.fence.wanted if self.fence else Wanted({}), current)
+        return f"{missed}{because}" if missed else ""
+
+    def _missed(self, wanted: Wanted, current: dict[str, int]) -> str:
+        """What an endpoint at rest should be and is not: SageMaker takes updates back without a word."""
         if wanted.config and wanted.config != self.config:
-            return f"the update to {wanted.config} was taken back, and {self.config} serves{because}"
-        if wanted.weights and dict(wanted.weights) != dict(current):
-            return f"the weights are {_shown(current)}, and {_shown(wanted.weights)} was asked for{because}"
+            return f"the update to {wanted.config} was taken back, and {self.config} serves"
+        if wanted.weights and dict(wanted.weights) != current:
+            return f"the weights are {_shown(current)}, and {_shown(wanted.weights)} was asked for"
         dead = [one.name for one in self.variants if current.get(one.name) and one.instances < 1]
-        return f"no instance of {', '.join(dead)} runs{because}" if dead else ""
+        return f"no instance of {', '.join(dead)} runs" if dead else ""
 
 
 def read_endpoint(calls: AmazonCalls, name: str) -> Endpoint | None:
@@ -200,7 +205,7 @@ def read_endpoint(calls: AmazonCalls, name: str) -> Endpoint | None:
         coming=pending.get("EndpointConfigName") or found.get("EndpointConfigName", ""),
         variants=tuple(_variant(one) for one in found.get("ProductionVariants") or ()),
         fence=read_fence(calls, found["EndpointArn"]),
-        modified=found.get("LastModifiedTime") or datetime.fromtimestamp(0, timezone.utc),
+        modified=found.get("LastModifiedTime") or LONG_AGO,
     )
 
 
@@ -261,5 +266,5 @@ def _moment(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        found = datetime.fromtimestamp(0, timezone.utc)
+        found = LONG_AGO
     return found if found.tzinfo else found.replace(tzinfo=timezone.utc)

@@ -1,4 +1,4 @@
-"""A model package as SageMaker takes it: an archive in S3, and a model that names it beside the image that serves it."""
+"""A model package as SageMaker takes it: an archive in S3, and a model that names it and the image that serves it."""
 
 from __future__ import annotations
 

@@ -14,14 +14,17 @@ _BATCH: Final = 1000
 
 
 def sweep(calls: AmazonCalls, seen: Endpoint | None) -> None:
-    """Remove configurations and models that an endpoint does not use; while it is being updated, it may use any.
+    """Remove configurations and models that an endpoint neither uses nor is being updated to.
 
     Archives stay: they are what brings a version back soonest.
     """
-    if seen is None or seen.under_way:
+    if seen is None:
         return
-    found = calls("sagemaker", "describe_endpoint_config", EndpointConfigName=seen.config)
-    _sweep(calls, seen.name, {seen.config}, {one["ModelName"] for one in found["ProductionVariants"]})
+    configs, models = {seen.config, seen.coming}, set()
+    for config in configs:
+        found = calls("sagemaker", "describe_endpoint_config", EndpointConfigName=config)
+        models |= {one["ModelName"] for one in found["ProductionVariants"]}
+    _sweep(calls, seen.name, configs, models)
 
 
 def sweep_all(calls: AmazonCalls, endpoint: str, bucket: str, folder: str) -> None:
