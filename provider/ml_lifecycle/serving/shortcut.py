@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ml_lifecycle.backends.models.base import PackageInfo
 from ml_lifecycle.backends.models.inputs import NUMBER, TWO_CLASSES, answer
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MOST_ROWS: Final = 256
 """From here on the tables cost less than what they save."""
 _ALONE: Final = 16
+_TOGETHER: Final = (2, 3, 7, 20)
 _UNSEEN: Final = "\u0001 no training row holds this"
 _EXTREME: Final = 1e12
 
@@ -35,23 +36,28 @@ _EXTREME: Final = 1e12
 class Shortcut:
     """A pipeline's answers to few rows."""
 
-    def __init__(self, blocks: Sequence[Block], estimator: Any, info: PackageInfo) -> None:
+    def __init__(self, blocks: Sequence[Block], estimator: Any, info: PackageInfo, *, by_column: bool) -> None:
         self._blocks = tuple(blocks)
         self._estimator = estimator
         self._info = info
+        self._order: Literal["C", "F"] = "F" if by_column else "C"
 
     def answer(self, columns: Columns, rows: int) -> Any:
         """As :func:`~ml_lifecycle.backends.models.inputs.answer`.
 
         :param columns: As :func:`~ml_lifecycle.serving.values.columns_of` makes them.
         """
-        import numpy as np
-
-        matrix = np.hstack([block(columns, rows) for block in self._blocks])
+        matrix = self.matrix(columns, rows)
         if not self._info.classes:
             return self._estimator.predict(matrix)
         found = self._estimator.predict_proba(matrix)
         return found[:, 1] if len(self._info.classes) == TWO_CLASSES else found
+
+    def matrix(self, columns: Columns, rows: int) -> Numbers:
+        """What the estimator is given, ``(rows, features)``, in memory as the pipeline has it: sums depend on that."""
+        import numpy as np
+
+        return np.asarray(np.hstack([block(columns, rows) for block in self._blocks]), order=self._order)
 
 
 def shortcut_of(model: Any, info: PackageInfo, rows: pd.DataFrame) -> Shortcut | None:
@@ -63,7 +69,9 @@ def shortcut_of(model: Any, info: PackageInfo, rows: pd.DataFrame) -> Shortcut |
         blocks = _blocks(model)
         if blocks is None or rows.empty:
             return None
-        shortcut = Shortcut(blocks, model.named_steps["model"], info)
+        flags = model.named_steps["columns"].transform(rows).flags
+        by_column = bool(flags.f_contiguous and not flags.c_contiguous)
+        shortcut = Shortcut(blocks, model.named_steps["model"], info, by_column=by_column)
         return shortcut if _repeats(shortcut, model, info, rows) else None
     except Exception:  # noqa: BLE001  # whatever a model is built like: then it goes its own way
         return None
@@ -90,6 +98,8 @@ def _block(step: Any, names: Sequence[str]) -> Block | None:
 
     if type(step) is FunctionTransformer and step.func is None:
         return lambda columns, _: _stacked(columns, names)
+    if type(step) in {OrdinalEncoder, OneHotEncoder} and (step.max_categories or step.min_frequency):
+        return None
     if type(step) is OrdinalEncoder:
         return _ordinal(step, names)
     if type(step) is OneHotEncoder and step.drop is None and not step.sparse_output:
@@ -166,13 +176,17 @@ def _repeats(shortcut: Shortcut, model: Any, info: PackageInfo, rows: pd.DataFra
     """Whether it gives the model's own answers, to all rows at once and to some alone, and refuses what it refuses."""
     import numpy as np
 
-    for table in (rows, *(rows.iloc[[place]] for place in range(min(len(rows), _ALONE))), *_harder(rows, info)):
+    parts = (rows, *(rows.head(count) for count in _TOGETHER))
+    for table in (*parts, *(rows.iloc[[place]] for place in range(min(len(rows), _ALONE))), *_harder(rows, info)):
         columns = {name: table[name].to_numpy() for name in info.inputs}
         expected = _tried(partial(answer, model, info, table_of(columns)))
         found = _tried(partial(shortcut.answer, columns, len(table)))
         if (expected is None) != (found is None):
             return False
-        if expected is not None and not np.array_equal(expected, found, equal_nan=True):
+        if expected is None:
+            continue
+        prepared = model.named_steps["columns"].transform(table), shortcut.matrix(columns, len(table))
+        if not np.array_equal(expected, found) or not np.array_equal(*prepared, equal_nan=True):
             return False
     return True
 
