@@ -92,7 +92,7 @@ class Scene(NamedTuple):
     requests: int = DAY
     look: int = LOOK
     """Requests between two looks."""
-    replicates: int = 200
+    replicates: int = 160
 
 
 # --- Requests --------------------------------------------------------------------------------------------------------
@@ -326,16 +326,16 @@ def _curve(numbers: list[int]) -> list[int]:
 
 def scenes(*, short: bool) -> list[Scene]:
     """Every line of every table."""
-    good = 300
+    good = 240
     lines = [
         Scene("two points worse", goal="caught", wrong=0.12),
         Scene("two points worse, day and night", goal="caught", wrong=0.12, daily=True),
         Scene("two points worse, every check on", goal="caught", wrong=0.12, everything=True),
         Scene("four points worse", goal="caught", wrong=0.14),
         Scene("two points worse, labels a day late", wrong=0.12, labels_after=DAY, requests=3 * DAY, look=1_000,
-              replicates=60),
+              replicates=40),
         Scene("two points worse, labels a day late, steps 10 and 100", wrong=0.12, labels_after=DAY,
-              steps=(10,), requests=3 * DAY, look=1_000, replicates=60),
+              steps=(10,), requests=3 * DAY, look=1_000, replicates=40),
         *(Scene(f"half as slow again, {shape}", goal="caught", slower=1.5, shape=shape) for shape in SHAPES),
         *(Scene(f"half as slow again, {shape}, in restless times", goal="caught", slower=1.5, shape=shape,
                 noisy=True, daily=True) for shape in SHAPES[:3]),
@@ -348,9 +348,9 @@ def scenes(*, short: bool) -> list[Scene]:
         Scene("as good, servers that stall", goal="spared", stalls=True, replicates=good),
         Scene("as good, users who stay on a side", goal="spared", users=True, replicates=good),
         Scene("as good, looked at 400 times", goal="spared", margin=0.001, everything=True, daily=True, noisy=True,
-              replicates=150),
-        Scene("as good, with 1% of errors in both", goal="spared", errors=0.01, old_errors=0.01, replicates=60),
-        Scene("as good, labels a day late", labels_after=DAY, requests=3 * DAY, look=1_000, replicates=60),
+              replicates=80),
+        Scene("as good, with 1% of errors in both", goal="spared", errors=0.01, old_errors=0.01, replicates=40),
+        Scene("as good, labels a day late", labels_after=DAY, requests=3 * DAY, look=1_000, replicates=40),
         Scene("half a point better", goal="spared", wrong=0.095, replicates=good),
     ]  # fmt: skip
     if not short:

@@ -18,15 +18,15 @@ def of(bounds: tuple[float, ...], counts: tuple[int, ...]) -> Times:
 
 def test_a_percentile_lies_evenly_within_its_bin() -> None:
     # 90 requests below 10 ms, 10 between 10 and 20 ms: the 95th lies in the middle.
-    assert of((10.0, 20.0), (90, 10, 0)).percentile() == pytest.approx(15.0)
+    assert of((10.0, 20.0), (90, 10, 0)).percentile == pytest.approx(15.0)
 
 
 def test_a_percentile_at_the_end_of_a_bin_is_that_end() -> None:
-    assert of((10.0, 20.0), (95, 5, 0)).percentile() == pytest.approx(10.0)
+    assert of((10.0, 20.0), (95, 5, 0)).percentile == pytest.approx(10.0)
 
 
 def test_a_percentile_beyond_the_last_bound_is_not_known() -> None:
-    assert of((10.0,), (90, 10)).percentile() is None
+    assert of((10.0,), (90, 10)).percentile is None
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_no_histogram_is_none() -> None:
 def test_one_of_twenty_requests_is_slower_than_the_percentile(counts: list[int]) -> None:
     times = of((1.0, 5.0, 40.0), tuple(counts))
 
-    percentile = times.percentile()
+    percentile = times.percentile
 
     if percentile is not None:
         assert times.slower(percentile) == pytest.approx(0.05 * times.total)

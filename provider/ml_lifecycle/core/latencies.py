@@ -47,6 +47,7 @@ class Times:
         begin, end = self._bin(place)
         return self._above[place + 1] + self.counts[place] * (end - than) / (end - begin)
 
+    @cached_property
     def percentile(self) -> float | None:
         """What 95 of 100 requests were no slower than, in ms; ``None`` where it lies beyond the last bound."""
         wanted = TAIL * self.total

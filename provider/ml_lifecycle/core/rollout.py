@@ -48,6 +48,8 @@ _PAIRED: Final = 0.05
 """How often the bounds of a distance that come with it may miss."""
 _FARTHEST: Final = 100.0
 """The greatest ratio of latencies that is told, and one over the least."""
+_HALVINGS: Final = 16
+"""Of the way between these, so that a ratio's bounds are known to a thousandth."""
 _BOUNDED: Final = ("accuracy", "brier")
 """Metrics whose loss is 1 at worst."""
 _ROUNDING: Final = 1e-9
@@ -250,7 +252,7 @@ def _latency(limit: float, steps: Sequence[StepEvidence], alpha: float) -> StepC
     return StepCheck(
         name="latency",
         verdict=Verdict.FAIL if beyond and worse else Verdict.PASS if within else Verdict.INCONCLUSIVE,
-        observed=times.percentile(),
+        observed=times.percentile,
         low=low,
         high=high,
         limit=limit,
@@ -294,7 +296,7 @@ def _latency_ratio(limit: float, steps: Sequence[StepEvidence], alpha: float) ->
     if new is None or old is None:
         which = "new" if new is None else "old"
         return _unknown("latency ratio", f"nobody tells how long the {which} version's requests took", limit=limit)
-    ours, theirs = new.percentile(), old.percentile()
+    ours, theirs = new.percentile, old.percentile
     if theirs is None:
         return _unknown("latency ratio", "the old version's 95th percentile lies beyond the histogram", limit=limit)
 
@@ -323,14 +325,14 @@ def _ratio_where(holds: Callable[[float], bool]) -> float | None:
     ends = -math.log(_FARTHEST), math.log(_FARTHEST)
     if holds(math.exp(ends[0])) or not holds(math.exp(ends[1])):
         return None
-    return math.exp(turn(lambda at: not holds(math.exp(at)), *ends))
+    return math.exp(turn(lambda at: not holds(math.exp(at)), *ends, halvings=_HALVINGS))
 
 
 def _slow_strata(pairs: Sequence[_Pair], ratio: float, *, at_most: bool = False) -> list[Stratum]:
     """Slow requests of both versions at each step at which both answered."""
     found = []
     for new, old in pairs:
-        theirs = old.percentile() if old is not None else None
+        theirs = old.percentile if old is not None else None
         if new is not None and old is not None and theirs is not None:
             slow = new.slower(ratio * theirs, at_most=at_most)
             found.append(Stratum(slow, new.total, TAIL * old.total, old.total))

@@ -127,9 +127,9 @@ def radius(information: float, *, alpha: float, effect: float) -> float:
     return turn(lambda score: evidence(score) < wanted, 0.0, high) / information
 
 
-def turn(holds: Callable[[float], bool], low: float, high: float) -> float:
+def turn(holds: Callable[[float], bool], low: float, high: float, *, halvings: int = _HALVINGS) -> float:
     """Where a claim that holds at ``low``, and not at ``high``, ends to hold."""
-    for _ in range(_HALVINGS):
+    for _ in range(halvings):
         middle = (low + high) / 2
         low, high = (middle, high) if holds(middle) else (low, middle)
     return (low + high) / 2

@@ -280,7 +280,7 @@ def _drawing(check: StepCheck) -> Markup:
 def _side(name: str, seen: Observation | None, losses: Losses | None) -> _Side:
     version = seen.version if seen is not None else losses.version if losses is not None else 0
     times = Times.of(seen.latency) if seen is not None else None
-    percentile = times.percentile() if times is not None else None
+    percentile = times.percentile if times is not None else None
     return _Side(
         name=f"{name}, version {version}",
         requests=f"{seen.requests:,}" if seen is not None else words.NOTHING,
