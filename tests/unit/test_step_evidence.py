@@ -200,6 +200,13 @@ def test_a_step_that_began_in_another_time_zones_evening_finds_its_answers(tools
     assert worth(losses["new"]) == (2, 1, 1.0)
 
 
+def test_a_label_that_tells_no_more_than_the_day_finds_its_answer(tools: Tools) -> None:
+    answer(tools, 2, ["late"])
+    turn_out(tools, 2, ["on time"], begin=NOON.replace(hour=0))
+
+    assert worth(gathered(tools).new_losses) == (2, 1, 1.0)
+
+
 def test_labels_that_come_a_day_late_belong_to_their_answers(tools: Tools) -> None:
     answer(tools, 2, ["late", "late"])
     before = gathered(tools)

@@ -11,8 +11,10 @@ from ml_lifecycle.backends.deployment.sagemaker_endpoint import variant_name, ve
 from ml_lifecycle.backends.monitoring.prediction_log import INPUT, Root, Tree, log_days, reading, stacked
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import pyarrow as pa
+    from numpy.typing import NDArray
     from pyarrow.fs import FileSystem
 
 Roots = Sequence[Root]
@@ -20,9 +22,10 @@ Roots = Sequence[Root]
 
 _ROWS: Final = 8192
 """That are decoded at a time."""
+_SAID: Final = ("score", "label", "probabilities", "recorded")
 _ANSWER: Final = (
     *("prediction_id", "at", "model_version", "model_digest", "variant", "request_id"),
-    *("score", "label", "probabilities", "recorded"),
+    *_SAID,
 )
 _LABEL: Final = ("prediction_id", "label", "value", "recorded")
 
@@ -74,7 +77,7 @@ def newest_answers(
 def labelled_answers(
     roots: Roots, endpoint: str, answerers: Mapping[str, Answerer], since: datetime
 ) -> dict[str, pd.DataFrame]:
-    """By what each model is called here: its answers to requests from then on whose labels are in, each once.
+    """By what each model is called here: what it answered to requests from then on whose labels are in, each once.
 
     What scoring predicted is left out: it was no request that might as well have reached another version. The columns
     ``truth`` and ``truth_value`` say what turned out, as in
@@ -82,17 +85,17 @@ def labelled_answers(
 
     :raises DataError: the log cannot be read.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    import pandas as pd
 
     labels = _labels(roots, endpoint, since)
-    ids = pa.array(labels["prediction_id"], pa.string())
     found: dict[str, list[pa.Table]] = {name: [] for name in answerers}
-    for batch in _all("predictions", _ANSWER, roots, endpoint, since) if len(labels) else ():
-        known = batch.filter(pc.is_in(batch.column("prediction_id"), value_set=ids))
+    for batch in _all("predictions", _ANSWER, roots, endpoint, since) if labels.num_rows else ():
+        requests = _requested(_from(batch, since))
         for name, who in answerers.items():
-            found[name].append(_of(_requested(_from(known, since)), who))
-    return {name: _joined(parts, labels) for name, parts in found.items()}
+            if (told := _labelled(_of(requests, who), labels)).num_rows:
+                found[name].append(told)
+    empty = pd.DataFrame(columns=[*_SAID, "truth", "truth_value"])
+    return {name: _once(stacked(parts), "id").to_pandas() if parts else empty for name, parts in found.items()}
 
 
 class _Newest:
@@ -174,42 +177,71 @@ def _of(table: pa.Table, who: Answerer) -> pa.Table:
     return table.filter(pc.if_else(either, both, pc.or_(named, unnamed)))
 
 
-def _once(table: pa.Table) -> pa.Table:
+def _once(table: pa.Table, name: str = "prediction_id") -> pa.Table:
     """Each prediction once: as it was recorded last, and of what was recorded alike what was read last."""
     import pyarrow as pa
 
-    recorded = table.select(["prediction_id", "recorded"]).to_pandas().sort_values("recorded", kind="stable")
-    kept = recorded.drop_duplicates("prediction_id", keep="last").index.sort_values()
+    recorded = table.select([name, "recorded"]).to_pandas().sort_values("recorded", kind="stable")
+    kept = recorded.drop_duplicates(name, keep="last").index.sort_values()
     return table.take(pa.array(kept)) if len(kept) < table.num_rows else table
 
 
-def _labels(roots: Roots, endpoint: str, since: datetime) -> pd.DataFrame:
-    """Each prediction's newest label, of predictions of these days; without those that were taken back."""
+def _labels(roots: Roots, endpoint: str, since: datetime) -> pa.Table:
+    """The newest label of each prediction of these days, by ``id``; without those that were taken back."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = [_compact(batch) for batch in _all("labels", _LABEL, roots, endpoint, since)]
+    if not parts:
+        return pa.table({"id": pa.array([], pa.uint64())})
+    newest = _once(pa.concat_tables(parts), "id").sort_by("id")
+    return newest.filter(pc.is_valid(newest.column("label"))).combine_chunks()
+
+
+def _compact(labels: pa.Table) -> pa.Table:
+    """A number for each prediction's id, which takes a tenth of its memory."""
+    import pyarrow as pa
+
+    kept = labels.select(["label", "value", "recorded"])
+    return kept.append_column("id", pa.array(_numbers(labels), pa.uint64()))
+
+
+def _labelled(answers: pa.Table, labels: pa.Table) -> pa.Table:
+    """What the answers said that have a label, with it beside them."""
+    import numpy as np
+    import pyarrow as pa
+
+    known, asked = labels.column("id").to_numpy(), _numbers(answers)
+    place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+    found = known[place] == asked
+    beside = labels.take(pa.array(place[found]))
+    said = answers.select([name for name in _SAID if name in answers.column_names])
+    table = said.append_column("id", pa.array(asked, pa.uint64())).filter(pa.array(found))
+    for name, column in (("truth", "label"), ("truth_value", "value")):
+        table = table.append_column(name, beside.column(column))
+    return table
+
+
+def _numbers(table: pa.Table) -> NDArray[np.uint64]:
+    """The ids' hashes: two of a hundred million share one with a chance of one in four thousand."""
     import pandas as pd
 
-    parts = list(_all("labels", _LABEL, roots, endpoint, since))
-    table: pd.DataFrame = _once(stacked(parts)).to_pandas() if parts else pd.DataFrame(columns=list(_LABEL))
-    kept: pd.DataFrame = table[table["label"].notna()].reset_index(drop=True)
-    return kept
-
-
-def _joined(parts: list[pa.Table], labels: pd.DataFrame) -> pd.DataFrame:
-    import pandas as pd
-
-    beside = labels[["prediction_id", "label", "value"]].rename(columns={"label": "truth", "value": "truth_value"})
-    answers: pd.DataFrame = _once(stacked(parts)).to_pandas() if parts else pd.DataFrame(columns=list(_ANSWER))
-    joined: pd.DataFrame = answers.merge(beside, on="prediction_id", how="inner", validate="one_to_one")
-    return joined
+    numbers: NDArray[np.uint64] = pd.util.hash_array(
+        table.column("prediction_id").to_pandas().to_numpy(object), categorize=False
+    )
+    return numbers
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------
 
 
 def _all(tree: Tree, columns: Sequence[str], roots: Roots, endpoint: str, since: datetime) -> Iterator[pa.Table]:
-    """These columns of all rows of the days since then."""
+    """These columns of all rows of the days since then; of predictions, not of groups of rows that are all older."""
+    # A label may tell no more than its prediction's day.
+    oldest = since if tree == "predictions" else None
     for files in log_days(roots, tree, endpoint, _day(since)):
         for system, path in files:
-            yield from _batches(system, path, columns.__contains__, lambda: since if tree == "predictions" else None)
+            yield from _batches(system, path, columns.__contains__, lambda: oldest)
 
 
 def _batches(
