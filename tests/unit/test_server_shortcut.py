@@ -21,7 +21,7 @@ from sklearn.ensemble import (  # noqa: TID253  # as above
 from sklearn.linear_model import LogisticRegression, Ridge  # noqa: TID253  # as above
 from sklearn.pipeline import Pipeline  # noqa: TID253  # as above
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder  # noqa: TID253  # as above
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from ml_lifecycle.backends.models.inputs import predict, prepare
 from ml_lifecycle.core.errors import ModelAnswerError

@@ -2,8 +2,8 @@
 
 Answers wait in memory for a tenth of a second, then lie as JSON lines in a file of the server's own, and every half
 minute that file becomes parquet in the log's layout. Nothing of it holds a request up: where memory or the disk are
-full, answers go unlogged and are counted. A server that is killed leaves its lines behind, and the next one that
-starts on the same log brings them in.
+full, answers go unlogged and are counted. A server that is killed leaves its lines behind, and the others on the same
+log, or the next one that starts there, bring them in.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class RequestLog:
         self._waiting: deque[Answered] = deque()
         self._ends = threading.Event()
         self._file: BufferedRandom | None = None
-        self._path, self._opened_at = self._folder, 0.0
+        self._path = self._folder
         self.written = 0
         """Predictions that lie in a file."""
         self.dropped = 0
@@ -128,15 +128,16 @@ class RequestLog:
 
     def _run(self) -> None:
         self._bring_in_leftovers()
+        due = time.monotonic() + self._options.every_s
         while not self._ends.wait(_PAUSE_S):
             self._write_waiting()
-            if self._file is not None and self._is_due(self._file):
+            is_large = self._file is not None and self._file.tell() >= _MOST_BYTES
+            if is_large or time.monotonic() >= due:
                 self._bring_in()
+                self._bring_in_leftovers()
+                due = time.monotonic() + self._options.every_s
         self._write_waiting()
         self._bring_in()
-
-    def _is_due(self, file: BufferedRandom) -> bool:
-        return time.monotonic() - self._opened_at >= self._options.every_s or file.tell() >= _MOST_BYTES
 
     def _write_waiting(self) -> None:
         taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
@@ -165,7 +166,7 @@ class RequestLog:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(json.dumps(segment.to_xcom()).encode() + b"\n")
         draft.rename(path)
-        self._path, self._opened_at = path, time.monotonic()
+        self._path = path
         return file
 
     def _bring_in(self) -> None:
@@ -177,7 +178,7 @@ class RequestLog:
             self._brought_in(self._path, file)
 
     def _bring_in_leftovers(self) -> None:
-        """The same with files of servers that are gone."""
+        """The same with files of servers that are gone, and with those that could not be brought in before."""
         for path in sorted(self._folder.glob(f"*{ENDING}")):
             try:
                 with path.open("r+b") as file:
@@ -192,7 +193,7 @@ class RequestLog:
         try:
             self.damaged += bring_in(file.read(), self._options.root)
         except OSError as error:
-            # The lines stay, and the next server that starts here tries again.
+            # The lines stay, for the next look.
             _logger.warning("%s is no part of the log yet (%s)", path.name, error.strerror)
         except Exception:
             _logger.exception("%s cannot be brought into the log", path.name)
