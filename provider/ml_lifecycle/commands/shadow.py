@@ -163,9 +163,7 @@ def told(verdict: Verdict, checks: Sequence[StepCheck], found: PairedScores) -> 
     parts += [f"{found.failed:,} by the old one only"] if found.failed else []
     parts += [f"{found.mismatched:,} that the old one answers otherwise than logged"] if found.mismatched else []
     yield f"{verdict.value.upper()}: {'; '.join(parts)}"
-    if found.rows == 0 and found.detail:
-        yield f"  {printable(found.detail)}"
-    else:
+    if not found.detail:
         yield from table_lines([("answers", "found", "95% bounds"), *_measured(found)])
     yield from table_lines([("check", "verdict", "limit", ""), *map(_row, checks)])
 

@@ -140,7 +140,8 @@ def _shadow(policy: AnalysisPolicy, now: StepEvidence, alpha: float) -> Iterator
     if now.paired is None:
         yield StepCheck(name="answers", verdict=Verdict.INCONCLUSIVE, detail="nothing was asked again")
         return
-    yield _enough(now.paired.rows, policy.min_requests)
+    enough, why = _enough(now.paired.rows, policy.min_requests), now.paired.detail
+    yield enough.model_copy(update={"verdict": Verdict.INCONCLUSIVE, "detail": why}) if why else enough
     asked = now.paired.rows + now.paired.failed
     yield _rate(_Arm(now.paired.failed, asked), policy.max_error_rate, alpha, worse=True, told="could not be answered")
 
