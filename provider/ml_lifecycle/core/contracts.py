@@ -672,6 +672,7 @@ class AnalysisPolicy(Contract):
     max_wait: StoredDuration = timedelta(hours=1)
     """How long a step waits for an answer before it is inconclusive."""
     look_every: StoredDuration = timedelta(seconds=10)
+    """How often the evidence is looked at; the bounds hold at any number of looks."""
     false_rollbacks: Share = Field(default=0.05, gt=0, le=0.5)
     """How often at most a version as good as the old one is rolled back, over all checks, looks and steps."""
     on_inconclusive: Literal["hold", "ask", "rollback", "continue"] = "hold"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,10 +15,11 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ml_lifecycle.core.contracts import Rate
+from ml_lifecycle.backends.deployment import known_targets, target_type
+from ml_lifecycle.core.contracts import AnalysisPolicy, QualityPolicy, Rate
 from ml_lifecycle.core.values import parse_share
 from ml_lifecycle.pipeline.loader import model_in
-from ml_lifecycle.pipeline.spec import PRESETS, Pipeline, Section
+from ml_lifecycle.pipeline.spec import PRESETS, Pipeline
 
 _HEAD = """# The pipeline file
 
@@ -36,6 +38,16 @@ says everything that is wrong with a file at once, each with its line and column
 - **Paths of data** start at the deployment's data root, **paths of files and functions** at the folder that holds
   `dags/`.
 """
+
+
+_TARGETS = """# Where models serve
+
+The section `deployment` takes the keys of the target that its `backend` names.
+"""
+_POLICIES: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("analysis", AnalysisPolicy),
+    ("analysis.quality", QualityPolicy),
+)
 
 
 def json_schema() -> dict[str, Any]:
@@ -57,7 +69,16 @@ def markdown() -> str:
     """The reference page."""
     parts = [_HEAD.format(presets=", ".join(f"`{preset}`" for preset in PRESETS))]
     parts += [_section(path, model) for path, model in _places(Pipeline, "")]
+    parts += [_TARGETS, *_targets()]
     return "\n".join(parts)
+
+
+def _targets() -> Iterator[str]:
+    """What the deployment section takes, by the backend that it names."""
+    for name in known_targets():
+        model = target_type(name)
+        yield _section(f"deployment: {{backend: {name}}}", model)
+    yield from (_section(f"deployment.{path}", model) for path, model in _POLICIES)
 
 
 def sections() -> tuple[type[BaseModel], ...]:
@@ -101,12 +122,17 @@ def _container(annotation: Any) -> Any:
 
 
 def _section(path: str, model: type[BaseModel]) -> str:
-    lines = [f"## `{path}`" if path else "## The file", "", inspect.getdoc(model) or "", ""]
+    lines = [f"## `{path}`" if path else "## The file", "", _marked(inspect.getdoc(model) or ""), ""]
     lines += ["| Key | Takes | Default | Meaning |", "| --- | --- | --- | --- |"]
     for name, info in model.model_fields.items():
-        meaning = field_docs(model).get(name, "").replace("|", "\\|")
+        meaning = _marked(field_docs(model).get(name, "")).replace("|", "\\|")
         lines.append(f"| `{info.alias or name}` | {_takes(info)} | {_default(info)} | {meaning} |")
     return "\n".join([*lines, ""])
+
+
+def _marked(text: str) -> str:
+    """A docstring's reStructuredText as Markdown."""
+    return re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
 
 
 def _takes(info: FieldInfo) -> str:
@@ -122,10 +148,11 @@ _KINDS = {Rate: "rate", str: "text", int: "whole number", float: "number", bool:
 def _kind(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
-    if isinstance(annotation, type) and issubclass(annotation, Section):
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation is not Rate:
         return "section"
     if get_origin(annotation) is tuple:
-        return f"list of {_plural(_kind(get_args(annotation)[0]))}"
+        inner = get_args(annotation)[0]
+        return f"list of {_plural(_kind(inner))}"
     if get_origin(annotation) is dict:
         return "sections by name" if model_in(annotation) else "keys and values"
     inner = [one for one in get_args(annotation) if one is not type(None)]
@@ -135,7 +162,13 @@ def _kind(annotation: Any) -> str:
 
 
 def _plural(kind: str) -> str:
-    return {"text": "texts", "section": "sections", "whole number": "whole numbers"}.get(kind, kind)
+    names = {
+        "text": "texts",
+        "section": "sections",
+        "whole number": "whole numbers",
+        "any single value": "`shadow` and whole numbers",
+    }
+    return names.get(kind, kind)
 
 
 def _default(info: FieldInfo) -> str:
@@ -144,7 +177,7 @@ def _default(info: FieldInfo) -> str:
     value = info.get_default(call_default_factory=True)
     if value is None or value in ("", (), {}):
         return "none"
-    if isinstance(value, Section):
+    if isinstance(value, BaseModel) and not isinstance(value, Rate):
         return "its defaults"
     return f"`{_written(value)}`"
 

@@ -27,6 +27,18 @@ def known_targets() -> tuple[str, ...]:
     return tuple(sorted(_TARGETS))
 
 
+def target_type(name: str) -> type[DeploymentTarget]:
+    """The class of the target of this name.
+
+    :raises UnknownBackendError: no target has it.
+    """
+    if name not in _TARGETS:
+        raise UnknownBackendError("deployment", name, known_targets())
+    module, made_by = _TARGETS[name]
+    kind: type[DeploymentTarget] = getattr(import_module(module), made_by)
+    return kind
+
+
 def target_from(options: Mapping[str, Any]) -> DeploymentTarget:
     """The target that ``options["backend"]`` names, with the other options as its fields.
 
@@ -34,10 +46,7 @@ def target_from(options: Mapping[str, Any]) -> DeploymentTarget:
     :raises LifecycleError: an option is unknown, or has a value that the target does not take.
     """
     name = str(options.get("backend", ""))
-    if name not in _TARGETS:
-        raise UnknownBackendError("deployment", name, known_targets())
-    module, made_by = _TARGETS[name]
-    kind: type[DeploymentTarget] = getattr(import_module(module), made_by)
+    kind = target_type(name)
     try:
         return kind.model_validate(dict(options))
     except ValidationError as error:

@@ -40,6 +40,7 @@ class AliasTarget(DeploymentTarget):
 
     backend: Literal["alias"] = "alias"
     alias: str = Field(default="champion", pattern=NAME)
+    """Of the registered model."""
 
     @field_validator("alias")
     @classmethod
