@@ -147,7 +147,7 @@ class DirectCloud:
 
     def client(self, service: str, connection: str = "aws_default") -> Any:
         """Whatever is asked of it, is asked of the account."""
-        return _Store(self.store) if service == "s3" else _Direct(self.amazon)
+        return _Store(self.store) if service == "s3" else _Direct(self.amazon, service)
 
     def inventory(self) -> dict[str, list[str]]:
         """Names of all that costs or clutters."""
@@ -158,10 +158,12 @@ class DirectCloud:
 @dataclass(frozen=True)
 class _Direct:
     amazon: Amazon
+    service: str
 
     def __getattr__(self, operation: str) -> Any:
         def call(**asked: Any) -> dict[str, Any]:
             name = "".join(part.capitalize() for part in operation.split("_"))
+            _refuse_malformed(self.service, name, asked)
             try:
                 answer = self.amazon.call(name, copy.deepcopy(asked))
             except RefusedError as error:
@@ -195,8 +197,26 @@ class _Store:
         return {}
 
 
+@cache
+def _service(name: str) -> Any:
+    import botocore.session
+
+    return botocore.session.get_session().get_service_model(name)
+
+
+def _refuse_malformed(service: str, operation: str, asked: dict[str, Any]) -> None:
+    """What boto3 would not send."""
+    from botocore.exceptions import ParamValidationError
+    from botocore.validate import ParamValidator
+
+    report = ParamValidator().validate(asked, _service(service).operation_model(operation).input_shape)
+    if report.has_errors():
+        raise ParamValidationError(report=report.generate_report())
+
+
 def _client_error(operation: str, code: str, message: str) -> Exception:
     from botocore.exceptions import ClientError
 
     answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 400}}
-    return ClientError(answer, operation)
+    made: Exception = ClientError(answer, operation)
+    return made

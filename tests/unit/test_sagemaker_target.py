@@ -357,7 +357,8 @@ def test_a_newer_writer_whose_tags_an_older_one_overwrote_writes_them_again(clou
     place = canary(cloud, tmp_path)
     place.split(place.move(2, epoch=2), 50)
     place.settled()
-    tags, once = cloud.amazon.tags[f"{ARN}:endpoint/{MODEL}"], []
+    tags = cloud.amazon.tags[f"{ARN}:endpoint/{MODEL}"]
+    once: list[bool] = []
 
     def overwrite(operation: str, asked: dict[str, Any]) -> None:
         if operation == "UpdateEndpointWeightsAndCapacities" and not once:

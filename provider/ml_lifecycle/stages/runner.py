@@ -24,6 +24,8 @@ Job = TypeVar("Job", bound=Contract)
 Result = TypeVar("Result", bound=Contract)
 
 EXTRAS = {
+    "boto3": "amazon",
+    "botocore": "amazon",
     "duckdb": "duckdb",
     "numpy": "pandas",
     "pandas": "pandas",

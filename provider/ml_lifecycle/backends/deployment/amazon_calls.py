@@ -90,7 +90,13 @@ class AmazonCalls:
     ) -> tuple[dict[str, Any] | None, bool]:
         """The answer, and whether it is not one of those that the caller expects."""
         try:
-            from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+            from botocore.exceptions import (
+                BotoCoreError,
+                ClientError,
+                NoCredentialsError,
+                NoRegionError,
+                ParamValidationError,
+            )
         except ModuleNotFoundError:
             raise MissingLibraryError("boto3", "amazon") from None
         try:
@@ -102,6 +108,12 @@ class AmazonCalls:
         except (NoCredentialsError, NoRegionError) as error:
             raise ConfigurationError(
                 str(error).rstrip("."), where=self._where, way_out="enter key, secret and region, or the machine's role"
+            ) from error
+        except ParamValidationError as error:
+            raise ServiceRefusedError(
+                f"{operation}: {' '.join(str(error).split())[:300]}",
+                where=self._where,
+                way_out="mend the option that it names",
             ) from error
         except BotoCoreError as error:
             raise ServiceUnavailableError(

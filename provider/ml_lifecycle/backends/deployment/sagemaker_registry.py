@@ -21,9 +21,8 @@ def mirror_approved(group: str, move: Move, model: str, calls: AmazonCalls, tags
     """
     name = variant_name(move.version, move.digest)
     found = _package(group, name, calls)
-    because = f"epoch {move.epoch} in {move.environment}, by {move.moved_by}"
     if found is not None:
-        _approve(found, "Approved", because, calls)
+        _approve(found, "Approved", f"epoch {move.epoch} in {move.environment}, by {move.moved_by}", calls)
         return
     calls.ensure("sagemaker", "create_model_package_group", ModelPackageGroupName=group, Tags=tag_list(tags))
     container = calls("sagemaker", "describe_model", ModelName=model)["PrimaryContainer"]
@@ -33,7 +32,6 @@ def mirror_approved(group: str, move: Move, model: str, calls: AmazonCalls, tags
         ModelPackageGroupName=group,
         ModelPackageDescription=name,
         ModelApprovalStatus="Approved",
-        ApprovalDescription=because,
         InferenceSpecification={
             "Containers": [{"Image": container["Image"], "ModelDataUrl": container["ModelDataUrl"]}],
             "SupportedContentTypes": ["application/json", "text/csv"],
