@@ -19,6 +19,7 @@ import os
 import platform
 import sys
 import time
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
@@ -50,8 +51,10 @@ PLOT = REPOSITORY / "docs" / "images" / "rollouts.png"
 SEED = 20131231
 DAY, LOOK = 100_000, 250
 WRONG, ERRORS = 0.1, 0.002
-USERS, PERSONAL = 4_000, 0.05
-"""How many users there are, and how much of the variance of their wrong answers is their own."""
+PERSONAL = 0.05
+"""How much of the variance of a user's wrong answers is their own."""
+BUSIEST = 20
+"""Of users who are not alike, the one in this place is half as busy as the first."""
 SHADOWED = 2_000
 SLOW = 0.15
 """Share of the second mode of times."""
@@ -85,8 +88,10 @@ class Scene(NamedTuple):
     """Times move by chance from minute to minute, for both."""
     stalls: bool = False
     """Each server stands still by itself now and then."""
-    users: bool = False
-    """Requests belong to users, who stay on one side and have wrong answers of their own."""
+    users: int = 0
+    """So many make all requests, stay on one side and have wrong answers of their own; 0: each makes one."""
+    alike: bool = True
+    """Users make about as many requests each; else a few of them make most."""
     everything: bool = False
     """Every check is on, the shadow's and the limit of times, too."""
     requests: int = DAY
@@ -117,8 +122,8 @@ def requests_of(scene: Scene, rng: np.random.Generator) -> Requests:
     busy = 1 + 0.5 * hour if scene.daily else np.ones(count)
     drawn, own = rng.random(count), np.zeros(count)
     if scene.users:
-        user = rng.choice(USERS, size=count, p=_activity())
-        drawn, own = rng.random(USERS)[user], (rng.beta(*_beta(WRONG, PERSONAL), USERS) - WRONG)[user]
+        user = rng.choice(scene.users, size=count, p=None if scene.alike else _activity(scene.users))
+        drawn, own = rng.random(scene.users)[user], (rng.beta(*_beta(WRONG, PERSONAL), scene.users) - WRONG)[user]
     pace = busy * (np.exp(_drifting(count, rng)) if scene.noisy else 1.0)
     times = np.stack([_times(scene.shape, count, rng) * pace * (_stalls(count, rng) if scene.stalls else 1.0)
                       for _ in range(2)])  # fmt: skip
@@ -128,10 +133,10 @@ def requests_of(scene: Scene, rng: np.random.Generator) -> Requests:
     return Requests(drawn, times, failed, rng.random((2, count)) < share)
 
 
-def _activity() -> Values:
+def _activity(users: int) -> Values:
     import numpy as np
 
-    weights: Values = 1 / (20.0 + np.arange(USERS))
+    weights: Values = 1 / (BUSIEST + np.arange(users))
     weights /= weights.sum()
     return weights
 
@@ -284,6 +289,11 @@ def shadow(rng: np.random.Generator) -> StepEvidence:
 # --- Tables ----------------------------------------------------------------------------------------------------------
 
 
+def seed_of(scene: Scene) -> int:
+    """Its own for each line, whichever others there are."""
+    return SEED + zlib.crc32(scene.name.encode())
+
+
 def run(scene: Scene, seed: int, part: range) -> list[dict[str, Any]]:
     """Some replicates of a line."""
     import numpy as np
@@ -346,7 +356,8 @@ def scenes(*, short: bool) -> list[Scene]:
         Scene("as good, day and night, restless", goal="spared", daily=True, noisy=True, everything=True,
               replicates=good),
         Scene("as good, servers that stall", goal="spared", stalls=True, replicates=good),
-        Scene("as good, users who stay on a side", goal="spared", users=True, replicates=good),
+        Scene("as good, 20,000 users who stay on a side", goal="spared", users=20_000, replicates=good),
+        Scene("as good, a few users make most requests", users=4_000, alike=False, replicates=good),
         Scene("as good, looked at 400 times", goal="spared", margin=0.001, everything=True, daily=True, noisy=True,
               replicates=80),
         Scene("as good, with 1% of errors in both", goal="spared", errors=0.01, old_errors=0.01, replicates=40),
@@ -358,14 +369,13 @@ def scenes(*, short: bool) -> list[Scene]:
     return [one._replace(replicates=4) for one in lines if one.requests == DAY and one.margin == Scene("").margin]
 
 
-def simulate(*, short: bool, workers: int) -> list[dict[str, Any]]:
-    """All lines."""
-    lines = scenes(short=short)
+def simulate(lines: list[Scene], *, workers: int) -> list[dict[str, Any]]:
+    """These lines."""
     with ProcessPoolExecutor(workers) as pool:
         futures = [
-            [pool.submit(run, scene, SEED + place, range(begin, min(begin + 20, scene.replicates)))
+            [pool.submit(run, scene, seed_of(scene), range(begin, min(begin + 20, scene.replicates)))
              for begin in range(0, scene.replicates, 20)]
-            for place, scene in enumerate(lines)
+            for scene in lines
         ]  # fmt: skip
         return [
             line_of(scene, [one for part in parts for one in part.result()])
@@ -448,17 +458,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--short", action="store_true", help="4 rollouts of each kind; keeps nothing, judges nothing")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--at-most", type=int, default=1_000, help="rollouts of each kind")
+    parser.add_argument("--only", default="", help="simulate lines whose name holds this, and keep the others")
     parser.add_argument("--plot-only", action="store_true", help="draw what the last run kept")
     options = parser.parse_args()
     if options.plot_only:
         plot(json.loads(OUTPUT.read_text(encoding="utf-8"))["lines"], PLOT)
         return 0
     begin = time.monotonic()
-    lines = simulate(short=options.short, workers=options.workers)
+    chosen = [
+        scene._replace(replicates=min(scene.replicates, options.at_most))
+        for scene in scenes(short=options.short)
+        if options.only in scene.name
+    ]
+    lines = simulate(chosen, workers=options.workers)
     print(table(lines))
     print(f"\n{time.monotonic() - begin:.0f} s")
     if options.short:
         return 0
+    if options.only:
+        fresh = {line["name"]: line for line in lines}
+        before = {line["name"]: line for line in json.loads(OUTPUT.read_text(encoding="utf-8"))["lines"]}
+        every = {**before, **fresh}
+        lines = [every[scene.name] for scene in scenes(short=False) if scene.name in every]
     kept = ",\n".join(json.dumps(line) for line in lines)
     head = f'"python": "{platform.python_version()}", "seconds": {time.monotonic() - begin:.0f}'
     OUTPUT.write_text(f'{{{head}, "lines": [\n{kept}\n]}}\n', encoding="utf-8")
