@@ -138,7 +138,11 @@ def test_bounds_miss_the_true_distance_about_once_in_twenty_times_at_most() -> N
 
 
 def test_quantiles_tell_how_scores_lie() -> None:
+    found = compared([0.3, 0.1, 0.2], [0.9, 0.8, 0.7])
+
     assert quantiles(np.array([3.0, 1.0, 2.0]), 3) == (1.0, 2.0, 3.0)
+    assert (found.old_quantiles[0], found.old_quantiles[10], found.old_quantiles[20]) == (0.1, 0.2, 0.3)
+    assert (len(found.new_quantiles), found.new_quantiles[10]) == (21, 0.8)
     assert quantiles(np.array([])) == ()
 
 

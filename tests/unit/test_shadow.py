@@ -7,6 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np  # noqa: TID253  # no DAG file imports a test
+import pandas as pd  # noqa: TID253  # as above
+import pyarrow as pa  # noqa: TID253  # as above
+import pyarrow.parquet as pq  # noqa: TID253  # as above
 import pytest
 
 from ml_lifecycle.backends.monitoring.prediction_log import FOLDER
@@ -204,8 +207,6 @@ def test_a_log_without_inputs_cannot_be_asked_again(old: Path, tools: Tools, tmp
     table = asked(20)
     log(log_of(tools), old, table)
     for file in log_of(tools).rglob("*.parquet"):
-        import pyarrow.parquet as pq
-
         pq.write_table(pq.read_table(file, partitioning=None).drop(["input_far", "input_wind"]), file)
 
     found = shadow(old, package(tmp_path / "new"), tools)
@@ -251,6 +252,41 @@ def test_a_log_that_cannot_be_read_is_told_and_proves_nothing(old: Path, tools: 
 
     assert found.rows == 0
     assert "the log cannot be read" in found.detail
+
+
+def test_inputs_whose_types_no_column_can_hold_together_are_told(old: Path, tools: Tools, tmp_path: Path) -> None:
+    log(log_of(tools), old, asked(20))
+    log(log_of(tools), old, asked(20, seed=2), begin=NOON + timedelta(hours=1), partition="later")
+    later = next(log_of(tools).rglob("later*.parquet"))
+    table = pq.read_table(later, partitioning=None)
+    place = table.schema.get_field_index("input_far")
+    pq.write_table(table.set_column(place, "input_far", pa.array([[1.0]] * 20)), later)
+
+    found = shadow(old, package(tmp_path / "new"), tools)
+
+    assert found.rows == 0
+    assert "the log cannot be read" in found.detail
+
+
+def test_a_log_of_another_hand_is_asked_by_what_it_holds(old: Path, tools: Tools, tmp_path: Path) -> None:
+    table = asked(30)
+    folder = log_of(tools) / "predictions" / "endpoint=flights" / "dt=2026-03-01"
+    folder.mkdir(parents=True)
+    written = pd.DataFrame(
+        {
+            "prediction_id": [f"mine {number}" for number in range(30)],
+            "at": pd.date_range("2026-03-01T08:00", periods=30, freq="s"),
+            "model_version": [1.0] * 30,
+            "score": says(old, table),
+            "probabilities": ["none"] * 30,
+            **{f"input_{name}": table[name] for name in ("far", "wind")},
+        }
+    )
+    written.to_parquet(folder / "mine.parquet", index=False)
+
+    found = shadow(old, package(tmp_path / "new"), tools)
+
+    assert (found.rows, found.detail) == (30, "")
 
 
 def test_a_package_that_was_changed_is_refused(old: Path, tools: Tools, tmp_path: Path) -> None:

@@ -738,6 +738,10 @@ class PairedScores(Contract):
     """Requests that were left out, as the old version does not answer them as the log says it did."""
     detail: str = ""
     """Why nothing can be concluded, with the way out; empty where the numbers count."""
+    old_quantiles: tuple[float, ...] = ()
+    """Of the old version's scores, from the least to the greatest in equal shares of the requests."""
+    new_quantiles: tuple[float, ...] = ()
+    """The same of the new version's."""
 
 
 class StepEvidence(Contract):

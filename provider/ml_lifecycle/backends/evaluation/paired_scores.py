@@ -59,14 +59,17 @@ def compare(old: Values, new: Values, *, decides: bool) -> PairedScores:
         low=None if half is None or middle is None else middle - half,
         high=None if half is None or middle is None else middle + half,
         flipped=float((_labels(before) != _labels(after)).mean()) if decides else None,
+        old_quantiles=quantiles(furthest.old),
+        new_quantiles=quantiles(furthest.new),
     )
 
 
 def quantiles(values: Values, points: int = 21) -> tuple[float, ...]:
-    """Evenly spaced quantiles of answers, the least and the greatest among them; empty of nothing."""
+    """Evenly spaced quantiles, each one of the values, the least and the greatest among them; empty of nothing."""
     import numpy as np
 
-    return tuple(map(float, np.quantile(values, np.linspace(0, 1, points)))) if len(values) else ()
+    shares = np.linspace(0, 1, points)
+    return tuple(map(float, np.quantile(values, shares, method="inverted_cdf"))) if len(values) else ()
 
 
 def _labels(scores: Values) -> Any:

@@ -63,7 +63,8 @@ def newest_answers(
     for files in log_days(roots, "predictions", endpoint, _day(since) if since is not None else None):
         for system, path in files:
             for batch in _batches(system, path, _is_asked, lambda: newest.oldest):
-                newest.add(batch)
+                with reading(path):
+                    newest.add(batch)
         if newest.is_full:
             # A day's folder holds the rows of that day, so that all others are older.
             break
@@ -277,6 +278,10 @@ def _newest_in(group: Any) -> datetime | None:
 def _plain(table: pa.Table, asked: Callable[[str], bool]) -> pa.Table:
     """The columns with the types that the log gives them; one that the file lacks is missing in all rows."""
     import pyarrow as pa
+
+    place = table.schema.get_field_index("probabilities")
+    if place >= 0 and not pa.types.is_map(table.schema.field(place).type):
+        table = table.remove_column(place)
 
     kinds = {
         "prediction_id": pa.string(),
