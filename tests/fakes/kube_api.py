@@ -254,6 +254,8 @@ class _Handler(BaseHTTPRequestHandler):
         found = PATH.fullmatch(parts.path)
         if found is None or KNOWN.get(found[1], ("",))[0] != found[3]:
             raise Refused(404, "", "404 page not found")
+        if method == "POST" and found[2] != "default":
+            raise Refused(404, "NotFound", f'namespaces "{found[2]}" not found')
         kind, name = found[3], found[4] or body.get("metadata", {}).get("name", "")
         self.cluster.before(method, name)
         with self.cluster.lock:

@@ -430,15 +430,37 @@ def test_a_changed_option_reaches_the_version_that_is_deployed_with_it(cluster: 
     assert other.traffic() == {1: 100}
 
 
-def test_what_others_wrote_on_the_route_stays(cluster: Cluster, place: Place) -> None:
-    cluster.objects["httproutes", "flights"]["metadata"]["annotations"]["team"] = "flights"
+def test_what_others_wrote_on_our_objects_stays(cluster: Cluster, place: Place) -> None:
+    for one in (cluster.objects["httproutes", "flights"], cluster.service_of(2)):
+        one["metadata"]["annotations"]["team"] = "flights"
+        one["metadata"]["finalizers"] = ["inferenceservice.finalizers"]
+    other = replace(place, target=target(image="registry.example.com/server:2"))
 
-    place.split(place.move(2, epoch=2), 10)
+    other.target.deploy(place.move(2, epoch=2), place.means)
+    other.split(place.move(2, epoch=2), 10)
+    other.settled()
+
+    for one in (cluster.objects["httproutes", "flights"], cluster.service_of(2)):
+        assert one["metadata"]["annotations"]["team"] == "flights"
+        assert one["metadata"]["finalizers"] == ["inferenceservice.finalizers"]
+    assert container(cluster.service_of(2))["image"] == "registry.example.com/server:2"
+    assert json.loads(cluster.objects["httproutes", "flights"]["metadata"]["annotations"][FENCE])["epoch"] == 2
+
+
+def test_a_controller_that_writes_its_status_all_the_time_keeps_nobody_from_removing(
+    cluster: Cluster, place: Place
+) -> None:
+    def churn(method: str, name: str) -> None:
+        if method == "DELETE" and "-v" in name:
+            cluster.store("inferenceservices", cluster.objects["inferenceservices", name])
+
+    place.target.promote(place.move(2, epoch=2), place.means)
     place.settled()
+    cluster.before = churn
 
-    route = cluster.objects["httproutes", "flights"]
-    assert route["metadata"]["annotations"]["team"] == "flights"
-    assert json.loads(route["metadata"]["annotations"][FENCE])["epoch"] == 2
+    place.retire(place.move(2, epoch=2))
+
+    assert place.settled().ready == (2,)
 
 
 # --- Options and names -----------------------------------------------------------------------------------------------
@@ -503,6 +525,14 @@ def test_a_cluster_without_kserve_or_a_gateway_is_named(cluster: Cluster, monkey
         pytest.raises(ServiceRefusedError, match=r"does not know httproutes.*install KServe"),
     ):
         Namespace(client, "default").get(HTTP_ROUTE, "flights")
+
+
+def test_a_namespace_that_is_not_there_is_named(cluster: Cluster, tmp_path: Path) -> None:
+    with (
+        cluster_place(tmp_path, cluster, namespace="nowhere") as place,
+        pytest.raises(ServiceRefusedError, match=r'namespaces "nowhere" not found\); create it'),
+    ):
+        place.target.deploy(place.move(1), place.means)
 
 
 def test_an_api_server_that_is_down_may_be_up_again(tmp_path: Path, cluster: Cluster) -> None:

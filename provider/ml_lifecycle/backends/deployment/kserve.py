@@ -37,6 +37,7 @@ from ml_lifecycle.backends.deployment.kserve_objects import (
     inference_service,
     is_ready,
     is_version,
+    over,
     place_of,
     route_spec,
     service_name,
@@ -158,7 +159,7 @@ class KServeTarget(SplittingTarget):
                 self._remove(cluster, {PLACE: place_of(model)}, environment)
                 return
             with suppress(ConflictError):
-                cluster.delete(seen.route, HTTP_ROUTE)
+                cluster.delete(seen.route, HTTP_ROUTE, unchanged=True)
         raise self._unsteady(model)
 
     # --- Reading -----------------------------------------------------------------------------------------------------
@@ -281,19 +282,12 @@ class KServeTarget(SplittingTarget):
             fence = fence.model_copy(update={"set_at": datetime.now(timezone.utc)})
         path = self.path or f"/{model}"
         spec = route_spec(possible, seen.services, gateway=self.gateway, hostname=self.hostname, path=path)
-        old = seen.route["metadata"] if seen.route is not None else {}
         metadata = {
-            **{key: value for key, value in old.items() if key != "managedFields"},
             "name": place,
-            "labels": {**old.get("labels", {}), MANAGER: MANAGED_BY, PLACE: place},
-            "annotations": {
-                **old.get("annotations", {}),
-                MODEL: model,
-                FENCE: fence.model_dump_json(),
-                SPEC: digest_of(spec),
-            },
+            "labels": {MANAGER: MANAGED_BY, PLACE: place},
+            "annotations": {MODEL: model, FENCE: fence.model_dump_json(), SPEC: digest_of(spec)},
         }
-        return HTTP_ROUTE.manifest(metadata, spec)
+        return over(seen.route, HTTP_ROUTE.manifest(metadata, spec))
 
     def _ensure_service(self, move: Move, cluster: Namespace, means: Means) -> None:
         """Have the version's InferenceService be what these options say."""
@@ -311,8 +305,7 @@ class KServeTarget(SplittingTarget):
                     self._publish(move, means)
                     cluster.create(wanted, INFERENCE_SERVICE)
                 else:
-                    fresh = {**wanted["metadata"], "resourceVersion": old["metadata"]["resourceVersion"]}
-                    cluster.replace({**wanted, "metadata": fresh}, INFERENCE_SERVICE)
+                    cluster.replace(over(old, wanted), INFERENCE_SERVICE)
             except ConflictError:
                 continue
             return
@@ -363,21 +356,15 @@ class KServeTarget(SplittingTarget):
         for service in cluster.list(INFERENCE_SERVICE, {PLACE: place_of(move.model)}):
             if service["metadata"]["name"] not in kept:
                 with suppress(ConflictError):
-                    cluster.delete(service, INFERENCE_SERVICE)
+                    cluster.delete(service, INFERENCE_SERVICE, unchanged=False)
 
     def _remove(self, cluster: Namespace, labels: Mapping[str, str], environment: str) -> None:
         for service in cluster.list(INFERENCE_SERVICE, labels):
-            for _ in range(_ATTEMPTS):
-                owner = service["metadata"].get("annotations", {}).get(ENVIRONMENT, "")
-                refuse_foreign(owner, environment, where=f"{service['metadata']['name']} in {self.namespace}")
-                try:
-                    cluster.delete(service, INFERENCE_SERVICE)
-                    break
-                except ConflictError:
-                    again = cluster.get(INFERENCE_SERVICE, service["metadata"]["name"])
-                    if again is None:
-                        break
-                    service = again  # noqa: PLW2901  # the same object, as it is by now
+            metadata = service["metadata"]
+            owner = str(metadata.get("annotations", {}).get(ENVIRONMENT, ""))
+            refuse_foreign(owner, environment, where=f"{metadata['name']} in namespace {self.namespace}")
+            with suppress(ConflictError):
+                cluster.delete(service, INFERENCE_SERVICE, unchanged=False)
 
     def _seen_ready(self, name: str, move: Move, cluster: Namespace) -> dict[int, int]:
         until = time.monotonic() + self.rehearsal_within.total_seconds()

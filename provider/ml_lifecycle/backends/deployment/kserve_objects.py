@@ -152,6 +152,15 @@ def route_spec(
     return {"parentRefs": [parent], **({"hostnames": [hostname]} if hostname else {}), "rules": [rule]}
 
 
+def over(old: Manifest | None, wanted: Manifest) -> Manifest:
+    """An object as it shall be written over the one that was read: what others noted on it, and finalizers, stay."""
+    if old is None:
+        return wanted
+    kept = {key: value for key, value in old["metadata"].items() if key != "managedFields"}
+    noted = {name: {**kept.get(name, {}), **wanted["metadata"].get(name, {})} for name in ("labels", "annotations")}
+    return {**wanted, "metadata": {**kept, **wanted["metadata"], **noted}}
+
+
 def shares_in(route: Manifest) -> dict[int, int]:
     """Percent by version, as a route holds them; what it sends elsewhere is not counted."""
     found: dict[int, int] = {}

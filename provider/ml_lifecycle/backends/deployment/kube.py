@@ -89,18 +89,20 @@ class Namespace:
             raise ConflictError("an object without resourceVersion is compared with nothing", where=name)
         self._call(kind, name, lambda api, place: api.replace_namespaced_custom_object(*place, name, manifest))
 
-    def delete(self, manifest: Manifest, kind: Kind) -> None:
-        """Remove an object as it was read; one that is gone is gone.
+    def delete(self, manifest: Manifest, kind: Kind, *, unchanged: bool) -> None:
+        """Remove the object that was read, and none that was made by its name since; one that is gone is gone.
 
+        :param unchanged: Whether nobody may have written to it either; controllers write their statuses all the time.
         :raises ConflictError: it is another one by now.
         """
         metadata = manifest["metadata"]
         name = metadata["name"]
+        expected = metadata.get("resourceVersion") if unchanged else None
 
         def remove(api: CustomObjectsApi, place: tuple[str, str, str, str]) -> None:
             from kubernetes.client import V1DeleteOptions, V1Preconditions
 
-            exactly = V1Preconditions(uid=metadata.get("uid"), resource_version=metadata.get("resourceVersion"))
+            exactly = V1Preconditions(uid=metadata.get("uid"), resource_version=expected)
             api.delete_namespaced_custom_object(*place, name, body=V1DeleteOptions(preconditions=exactly))
 
         self._call(kind, name, remove, absent=None)
@@ -147,6 +149,8 @@ def _is_unknown_kind(error: Any) -> bool:
 
 def _told(error: Any, kind: Kind, where: str) -> ServiceRefusedError | ServiceUnavailableError | ConflictError:
     status, said = int(error.status or 0), _message(error)
+    if status == _ABSENT and said.startswith("namespaces "):
+        return ServiceRefusedError(f"the API server answered {status} ({said})", where=where, way_out="create it")
     if status in {_CONFLICT, _GONE} or (status == _ABSENT and not _is_unknown_kind(error)):
         return ConflictError(f"it changed in between ({said})", where=where, way_out="the next try looks again")
     if status in _PASSING:
