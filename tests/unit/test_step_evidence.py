@@ -15,11 +15,15 @@ import pytest
 from ml_lifecycle.backends.data.local import LocalStore
 from ml_lifecycle.backends.deployment.base import Means, Serving, SplittingTarget
 from ml_lifecycle.backends.monitoring.prediction_log import FOLDER, Origin, label_table, prediction_table, write_log
+from ml_lifecycle.backends.monitoring.served_labels import label_answers
 from ml_lifecycle.core.contracts import Losses, Move, Observation, PairedScores, StepEvidence
+from ml_lifecycle.serving.request_log import Answered, LogOptions, RequestLog, Segment
 from ml_lifecycle.stages import step_evidence
 from ml_lifecycle.stages.runner import Tools
+from ml_lifecycle.stages.shadow import ShadowJob, replay
 from ml_lifecycle.stages.step_evidence import EvidenceJob, gather
-from tests.fakes.answering_models import NOON
+from tests.fakes.answering_models import NOON, asked, late, package, says
+from tests.fakes.answering_models import move as released
 
 QUALITY = {"quality": {"metric": "accuracy"}}
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
@@ -121,6 +125,26 @@ def turn_out(
     predicted = origin(version) if predicted is None else predicted
     labels = label_table(table, source, key="key", time="at", target="truth", predicted=predicted)
     write_log(lambda uri, content: tools.data.write_file(f"{FOLDER}/{uri}", content), "labels", source, labels)
+
+
+def serve(root: Path, folder: Path, by: Move, table: pd.DataFrame) -> None:
+    """Log as a model server does that answers the table's rows, a request each."""
+    names = ["far", "wind"]
+    segment = Segment(
+        endpoint="flights",
+        version=by.version,
+        digest=by.digest,
+        inputs=dict.fromkeys(names, "number"),
+        classes=(False, True),
+        writer=by.version,
+    )
+    kept = RequestLog(LogOptions(root), segment)
+    for place, score in enumerate(says(folder, table)):
+        row = table.iloc[[place]]
+        columns = {name: row[name].tolist() for name in names}
+        at = (NOON + place * SECOND).timestamp()
+        kept.put(Answered(at, f"r{by.version}-{place}", row["key"].tolist(), columns, 1, [float(score)], 1.0, None))
+    kept.close()
 
 
 def worth(found: Losses | None) -> tuple[int, int, float] | None:
@@ -302,3 +326,22 @@ def test_labels_that_no_loss_can_be_told_of_are_named(tools: Tools) -> None:
     found = gathered(tools, policy={"quality": {"metric": "absolute_error"}})
 
     assert found.notes == ("1 labelled answers of version 2 have no absolute error",)
+
+
+def test_what_a_server_answered_is_worth_what_its_labels_say(tools: Tools, tmp_path: Path) -> None:
+    home, old, new = tmp_path / "home", package(tmp_path / "old"), package(tmp_path / "new", shift=1.0)
+    table, moves = asked(60), {1: released(old, 1), 2: released(new, 2)}
+    for version, folder in ((1, old), (2, new)):
+        serve(home / FOLDER, folder, moves[version], table.assign(key=[f"{version}/{row}" for row in range(60)]))
+    truth = late(table)
+    labels = pd.DataFrame({"id": [f"{version}/{row}" for version in (1, 2) for row in range(60)], "late": [*truth] * 2})
+    label_answers(home / FOLDER, "flights", labels, key="id", label="late", recorded=1)
+    on = dataclasses.replace(tools, serving_home=home)
+
+    found = gathered(on, move=moves[2], previous=moves[1])
+    shown = replay(ShadowJob(model="flights", candidate=moves[2], previous=moves[1]), on)
+
+    assert worth(found.old_losses) == (1, 60, float(((says(old, table) >= 0.5) != truth).sum()))
+    assert worth(found.new_losses) == (2, 60, float(((says(new, table) >= 0.5) != truth).sum()))
+    assert (shown.rows, shown.mismatched, shown.detail) == (60, 0, "")
+    assert shown.mean_difference == pytest.approx((says(new, table) - says(old, table)).mean())
