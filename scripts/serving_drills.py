@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ml_lifecycle.backends.deployment.base import Means, Serving
 from ml_lifecycle.backends.deployment.local import LocalTarget
@@ -115,15 +115,15 @@ class Machine:
                 registry.ensure_version(model, training_key=str(version) * 64, uri="runs:/1/model", run_id="1", tags={})
         return Means(registry=registry, package=_package, serving_home=self.home.folder)
 
-    def next_move(self, version: int, *, model: str = MODEL) -> Move:
-        """A release of the version, newer than all before."""
+    def next_move(self, version: int, *, model: str = MODEL, kind: Literal["release", "rollback"] = "release") -> Move:
+        """A move to the version, newer than all before."""
         self.epoch += 1
         uri, digest = self.packages[version]
         return Move(
             model=model,
             environment="drill",
             epoch=self.epoch,
-            kind="release",
+            kind=kind,
             version=version,
             digest=digest,
             uri=uri,
@@ -143,12 +143,15 @@ class Machine:
         self.target.set_split(move, percent, self.means)
         self.settled()
 
-    def promoted(self, version: int) -> Move:
-        """A move whose version has everything."""
-        move = self.next_move(version)
-        self.target.promote(move, self.means)
+    def promoted(self, version: int) -> None:
+        """Release a version at once."""
+        self.target.promote(self.next_move(version), self.means)
         self.settled()
-        return move
+
+    def rolled_back(self, version: int) -> None:
+        """Bring a version back."""
+        self.target.promote(self.next_move(version, kind="rollback"), self.means)
+        self.settled()
 
     def status(self, model: str = MODEL) -> Serving:
         """What serves."""
@@ -269,7 +272,7 @@ def shifting(machine: Machine, *, seconds: float, rate: float) -> dict[str, Any]
         for percent in STEPS:
             machine.split(move, percent)
             watch(f"{percent}%")
-        machine.promoted(1)
+        machine.rolled_back(1)
         watch("rolled back")
         other = machine.next_move(1, model=OTHER)
         machine.target.promote(other, machine.means)
@@ -343,7 +346,7 @@ def rolling_back(machine: Machine, times: int) -> dict[str, Any]:
         move = machine.deployed(2)
         machine.split(move, 50)
         begun = time.perf_counter()
-        machine.promoted(1)
+        machine.rolled_back(1)
         seconds.append(time.perf_counter() - begun)
         good += dict(machine.status().traffic) == {1: 100}
     seconds.sort()

@@ -103,13 +103,16 @@ def look(home: Home, state: ModelState) -> Mapping[SlotName, Seen]:
     found = {}
     for name, slot in state.slots():
         process = processes.get(program_name(state.model, slot), Process("", 0, ""))
-        told = servers.health(slot.port)
+        status = statistics.get(name, {}).get("status", "")
+        # One that is late with HAProxy's checks would only be waited for.
+        is_late = slot.pid != 0 and status.startswith(("DOWN", "UP 1/"))
+        told = {} if is_late else servers.health(slot.port)
         found[name] = Seen(
             pid=process.pid,
             sound=bool(process.pid) and is_right(slot, told) and bool(told.get("ready")),
             foreign=bool(told) and not is_right(slot, told),
             dead=process.why if process.ended else "",
-            down=slot.pid != 0 and statistics.get(name, {}).get("status", "").startswith("DOWN"),
+            down=slot.pid != 0 and status.startswith("DOWN"),
             counts=counts_of(statistics, name),
         )
     return found

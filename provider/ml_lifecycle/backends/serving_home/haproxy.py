@@ -43,7 +43,7 @@ defaults
     retries 3
     retry-on conn-failure empty-response response-timeout
     timeout connect 500ms
-    timeout check 500ms
+    timeout check 400ms
     timeout client 30s
     timeout queue 5s
     timeout server 5s
@@ -62,7 +62,9 @@ backend {backend}
     timeout server {answer_timeout_ms}ms
     option httpchk GET /ping
     http-check expect status 200
-    default-server inter 250ms fall 3 rise 2 check
+    default-server inter 200ms fastinter 100ms fall 3 rise 2 check
+    # A server that is late with its checks answers more than none.
+    force-persist if {{ nbsrv({backend}) eq 0 }}
     http-request return status 404 content-type application/json string '{{"error": "no such path"}}' \
 unless {{ path /{model}/invocations /{model}/ping /{model}/version }}
     http-request set-header X-Request-Id %[uuid()] unless {{ req.hdr(X-Request-Id) -m len gt 0 }}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -9,10 +10,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 from ml_lifecycle.backends.serving_home.control import GUARD, HAPROXY, STANDING, settle
 from ml_lifecycle.backends.serving_home.home import Home, HomeSettings
+from ml_lifecycle.backends.serving_home.state import restarted
 from ml_lifecycle.backends.serving_home.supervisor import Program, configuration
 from ml_lifecycle.core.errors import ConfigurationError, MissingLibraryError, ServiceUnavailableError
 
@@ -20,8 +23,10 @@ _START_S: Final = 30.0
 _STOP_S: Final = 60.0
 
 
-def prepare(home: Home, settings: HomeSettings) -> None:
+def prepare(home: Home, settings: HomeSettings, *, begins: bool = False) -> None:
     """Write the configuration of supervisord and HAProxy; what runs goes on running.
+
+    :param begins: Nothing runs: what a supervisor that was killed left behind is ended.
 
     :raises ConfigurationError: HAProxy is not installed.
     :raises MissingLibraryError: supervisor, or what the servers need, is not installed.
@@ -31,7 +36,9 @@ def prepare(home: Home, settings: HomeSettings) -> None:
         if find_spec(library) is None:
             raise MissingLibraryError(library, "serving")
     home.make(settings)
-    states = home.states()
+    if begins:
+        _end_orphans(home)
+    states = [restarted(state) if begins else state for state in home.states()]
     for state in states:
         home.write(state)
     home.write_configuration(states)
@@ -63,7 +70,7 @@ def start(home: Home, settings: HomeSettings) -> bool:
         prepare(home, settings)
         settle(home)
         return False
-    prepare(home, settings)
+    prepare(home, settings, begins=True)
     done = subprocess.run(  # noqa: S603  # our own program
         command(home),
         stdin=subprocess.DEVNULL,
@@ -84,7 +91,7 @@ def start(home: Home, settings: HomeSettings) -> bool:
 
 def run_in_foreground(home: Home, settings: HomeSettings) -> int:
     """The same, as a child of this process, until it is asked to end; returns its exit code."""
-    prepare(home, settings)
+    prepare(home, settings, begins=not is_up(home))
     with subprocess.Popen(command(home, in_foreground=True)) as process:  # noqa: S603  # our own program
         for one in (signal.SIGTERM, signal.SIGINT):
             signal.signal(one, lambda *_: process.terminate())
@@ -125,6 +132,21 @@ def _wait(until: Callable[[], bool], seconds: float) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def _end_orphans(home: Home) -> None:
+    """End processes of this home that have no supervisor any more; they would take requests that others should.
+
+    Looked for where Linux lists processes, and by this home's own paths only.
+    """
+    marks = (str(home.haproxy_file), f"{home.folder}/packages/")
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().decode(errors="replace").split("\0")
+            is_ours = path.stat().st_uid == os.getuid() and any(word.startswith(marks) for word in words)
+            is_guard = "ml_lifecycle.serving.guard" in words and str(home.folder) in words
+            if is_ours or is_guard:
+                os.kill(int(path.parent.name), signal.SIGKILL)
 
 
 def _haproxy(settings: HomeSettings) -> str:

@@ -209,6 +209,14 @@ def retired(state: ModelState, version: int) -> ModelState:
     return state
 
 
+def restarted(state: ModelState) -> ModelState:
+    """All servers begin anew, as when the machine does: none of them died."""
+    for name, slot in list(state.slots()):
+        begun = {"pid": 0, "counted": Counts(), "carried": Counts()}
+        state = state.with_slot(name, slot.model_copy(update=begun))
+    return state
+
+
 # --- What happens by itself ------------------------------------------------------------------------------------------
 
 
