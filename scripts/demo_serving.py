@@ -35,6 +35,7 @@ ASKED = "2013-07"
 RATE = 100.0
 PHASE_S = 900
 PAUSE_S = 1.0
+SHOWN_EVERY_S = 5.0
 HEADER_EVERY = 20
 SERVING_PORT = 8500
 INSTALL = "HAProxy is missing; install it, on Debian with: apt-get install haproxy"
@@ -118,6 +119,7 @@ class Demo:
     marks: list[tuple[float, str]] = field(default_factory=list)
     told: dict[str, str] = field(default_factory=dict)
     lines: int = 0
+    shown: float = 0.0
 
     def say(self, text: str) -> None:
         """One line of progress, with the time since the start."""
@@ -203,10 +205,11 @@ class Demo:
             return
         counts = self.traffic.counts()
         moment = Moment(time.monotonic() - self.began, self._split(), counts.asked, counts.failed, counts.worth)
-        if self.seen and moment.split == self.seen[-1].split and moment.at - self.seen[-1].at < 5 * PAUSE_S:
-            self.seen.append(moment)
-            return
+        is_news = not self.seen or moment.split != self.seen[-1].split
         self.seen.append(moment)
+        if not is_news and moment.at - self.shown < SHOWN_EVERY_S:
+            return
+        self.shown = moment.at
         if self.lines % HEADER_EVERY == 0:
             print("            requests  failed  split                            brier of the newest answers")
         self.lines += 1

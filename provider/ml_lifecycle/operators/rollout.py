@@ -122,8 +122,9 @@ class RolloutStepOperator(UnderDecision):
         return self.deployment_job(StepJob, context, tools, percent=self.percent)
 
     def _show(self, report: StepReport) -> None:
-        for check in report.checks:
-            self.log.info("%s: %s %s", check.name, check.verdict.value, check.detail)
+        from ml_lifecycle.backends.reports.rollout import step_table
+
+        self.log.info("%s", step_table(report))
         self.report_uri = report.report_uri
 
     def _alert(self, context: Context, what: str, report: StepReport) -> None:

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from ml_lifecycle.backends.deployment import target_from
 from ml_lifecycle.backends.deployment.base import ALL, SHADOW, SplittingTarget, percents_of
+from ml_lifecycle.backends.reports.rollout import rollout_page
 from ml_lifecycle.core.contracts import (
     Contract,
     Decision,
@@ -29,15 +31,19 @@ from ml_lifecycle.core.contracts import (
     Verdict,
 )
 from ml_lifecycle.core.deployment import ANALYSIS, is_rolling_out
-from ml_lifecycle.core.errors import LifecycleError, NotProvenError, StaleEpochError, TargetFaultError
+from ml_lifecycle.core.errors import LifecycleError, NotProvenError, PassingError, StaleEpochError, TargetFaultError
 from ml_lifecycle.core.rollout import judge, verdict_of
 from ml_lifecycle.core.step_approval import is_about
 from ml_lifecycle.stages.champion import means_of
 from ml_lifecycle.stages.deployment import carry_out, follow, no_objection, note, places_of, refuse_superseded, settled
 from ml_lifecycle.stages.release_right import DeploymentJob, Right, check_bytes, refusal_audited, right_of, unblocked
+from ml_lifecycle.stages.report import PAGE
 from ml_lifecycle.stages.runner import Tools, record
 from ml_lifecycle.stages.shadow import ShadowJob, replay
 from ml_lifecycle.stages.step_evidence import EvidenceJob, gather
+
+_DIGITS = 12
+"""Of a digest: enough for a name."""
 
 
 class StepJob(DeploymentJob):
@@ -119,7 +125,7 @@ def conclude_step(job: StepJob, tools: Tools) -> StepReport:
 
     The digest that failed is not released again without a person's new approval.
     """
-    report = look(job, tools)
+    report = _shown(look(job, tools), tools)
     if _ends_here(report, job, tools):
         # Written down first: the move back must not be without its reason.
         record("conclude_step", report, tools, model=report.model)
@@ -132,6 +138,25 @@ def conclude_step(job: StepJob, tools: Tools) -> StepReport:
                 )
             take_back(rollout.move, why_not(report), tools)
     return report
+
+
+def _shown(report: StepReport, tools: Tools) -> StepReport:
+    """The report with its page, published once below a name that comes from its content."""
+    uri = f"reports/rollout/{report.model}/{report.epoch}-{report.percent}-{report.content_digest()[:_DIGITS]}"
+
+    def write(folder: Path) -> None:
+        rows = tools.ledger.results(tools.environment, report.model, "conclude_step", epoch=report.epoch)
+        earlier = [StepReport.model_validate(row["content"]) for row in rows]
+        shifts = tools.ledger.results(tools.environment, report.model, "shift", epoch=report.epoch)
+        page = rollout_page([*earlier, report], shifts, until=tools.clock())
+        (folder / PAGE).write_text(page, encoding="utf-8")
+
+    try:
+        tools.data.publish(uri, write)
+    except PassingError:
+        # Traffic does not wait for a page.
+        return report
+    return report.model_copy(update={"report_uri": f"{uri}/{PAGE}"})
 
 
 def answered(job: StepJob, tools: Tools) -> Decision | None:
