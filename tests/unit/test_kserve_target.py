@@ -417,6 +417,19 @@ def test_the_server_understands_what_pods_are_started_with(place: Place, cluster
     assert (found.package, found.host) == ("/mnt/models", "0.0.0.0")  # noqa: S104  # a pod listens to its node
 
 
+def test_pods_log_what_they_answer_where_workers_read_it(cluster: Cluster, place: Place) -> None:
+    from ml_lifecycle.serving.server import options_of
+
+    logging = replace(place, target=target(log_claim="data/lifecycle/log"))
+    logging.target.deploy(place.move(3, epoch=3), place.means)
+
+    service = cluster.service_of(3)
+    mounted = container(service)["volumeMounts"][0]
+    assert options_of(container(service)["args"], {}).log == mounted["mountPath"]
+    assert mounted["subPath"] == "lifecycle/log"
+    assert service["spec"]["predictor"]["volumes"] == [{"name": "log", "persistentVolumeClaim": {"claimName": "data"}}]
+
+
 def test_a_changed_option_reaches_the_version_that_is_deployed_with_it(cluster: Cluster, place: Place) -> None:
     other = replace(place, target=target(image="registry.example.com/server:2", replicas=3, path="/late"))
 
@@ -491,6 +504,7 @@ def test_a_move_keeps_the_options_as_plain_json_and_gives_the_same_target_back()
         ({"storage": "pvc://models/a", "storage_connection": "aws"}, "uploads to s3:// only"),
         ({"resources": {"gpus": "1"}}, "gpus"),
         ({"image": ""}, "image"),
+        ({"log_claim": "data/../../etc/"}, "log_claim"),
     ],
 )
 def test_an_option_that_cannot_be_is_named(options: dict[str, Any], message: str) -> None:

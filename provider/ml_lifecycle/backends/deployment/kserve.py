@@ -19,6 +19,7 @@ from ml_lifecycle.backends.deployment.kserve_objects import (
     FENCE,
     HTTP_ROUTE,
     INFERENCE_SERVICE,
+    LOG,
     MANAGED_BY,
     MANAGER,
     MODEL,
@@ -88,6 +89,11 @@ class KServeTarget(SplittingTarget):
     """Id of the connection that packages are uploaded to ``s3://`` with; left out, somebody else puts them there."""
     storage_folder: str = Field(default="", max_length=500)
     """Where workers see the claim's path; left out, somebody else puts packages there."""
+    log_claim: str = Field(
+        default="", pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[A-Za-z0-9._-]+)*)?$", max_length=500
+    )
+    """``claim/path`` of a volume that many pods may write, and that workers see as the data root's ``log``; left out,
+    predictions are not logged, and no step learns of their quality."""
     gateway: str = Field(default="kserve/kserve-ingress-gateway", pattern=r"^[a-z0-9-]+/[a-z0-9.-]+$")
     """``namespace/name`` of the Gateway that takes the requests."""
     hostname: str = Field(default="", pattern=r"^([a-z0-9*]([a-z0-9.-]*[a-z0-9])?)?$", max_length=253)
@@ -329,6 +335,11 @@ class KServeTarget(SplittingTarget):
         }
         replicas = 1 if REHEARSED in labels else self.replicas
         predictor: dict[str, Any] = {"minReplicas": replicas, "containers": [container]}
+        if self.log_claim and REHEARSED not in labels:
+            claim, _, path = self.log_claim.partition("/")
+            arguments.append(f"--log={LOG}")
+            container["volumeMounts"] = [{"name": "log", "mountPath": LOG, **({"subPath": path} if path else {})}]
+            predictor["volumes"] = [{"name": "log", "persistentVolumeClaim": {"claimName": claim}}]
         if self.max_replicas is not None and REHEARSED not in labels:
             predictor["maxReplicas"] = self.max_replicas
         if self.service_account:

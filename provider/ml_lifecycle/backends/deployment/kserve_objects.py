@@ -42,6 +42,7 @@ PORT: Final = 8080
 SERVICE_PORT: Final = 80
 PACKAGE: Final = "/mnt/models"
 """Where KServe's storage initializer puts what ``STORAGE_URI`` names."""
+LOG: Final = "/var/lib/ml-lifecycle/log"
 
 _LONGEST_PLACE: Final = 28
 """A service's name may have 63 characters: ``<place>-drill-v<version>-<digest>-predictor``."""
