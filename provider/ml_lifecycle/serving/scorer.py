@@ -13,7 +13,7 @@ from ml_lifecycle.backends.models.base import PackageInfo, read_info
 from ml_lifecycle.backends.models.golden import read_golden
 from ml_lifecycle.backends.models.inputs import answer, prepare
 from ml_lifecycle.backends.models.skops import SkopsFormat
-from ml_lifecycle.core.errors import ModelAnswerError
+from ml_lifecycle.core.errors import ModelAnswerError, UntrustedModelError
 from ml_lifecycle.serving.shortcut import MOST_ROWS, Shortcut, shortcut_of
 from ml_lifecycle.serving.values import columns_of, table_of
 
@@ -42,7 +42,12 @@ class Scorer:
         :raises DigestMismatchError: they are others.
         :raises UntrustedModelError: it cannot be read, or holds types that are not loaded here.
         """
-        verify_folder(folder, digest, where=str(folder))
+        try:
+            verify_folder(folder, digest, where=str(folder))
+        except OSError as error:
+            raise UntrustedModelError(
+                f"the package cannot be read ({error.strerror})", where=str(folder), way_out="name a package's folder"
+            ) from None
         info = read_info(folder, where=str(folder))
         return cls(SkopsFormat().load(folder, allowed_types=trusted_types), info)
 
