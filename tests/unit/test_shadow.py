@@ -16,7 +16,7 @@ from ml_lifecycle.backends.monitoring.prediction_log import FOLDER
 from ml_lifecycle.core.contracts import PairedScores
 from ml_lifecycle.core.errors import DigestMismatchError
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.shadow import ShadowJob, replay
+from ml_lifecycle.stages.shadow import ShadowJob, replay, requests_logged
 from tests.fakes.answering_models import NOON, asked, log, move, package, says
 
 
@@ -185,6 +185,18 @@ def test_without_a_log_nothing_is_concluded_and_it_says_how_to_get_one(old: Path
     assert (found.rows, found.distance, found.p_value) == (0, None, None)
     assert "the log holds no request that version 1 answered" in found.detail
     assert "ml-lifecycle capture" in found.detail
+
+
+def test_how_many_requests_there_are_is_known_without_a_model(old: Path, tools: Tools, tmp_path: Path) -> None:
+    gone = move(old, 1).model_copy(update={"uri": str(tmp_path / "gone")})
+    job = ShadowJob(model="flights", candidate=gone, previous=gone, requests=50)
+    counts = [requests_logged(job, tools)]
+    for seed in (1, 2):
+        log(log_of(tools), old, asked(30, seed=seed), partition=f"p{seed}")
+        counts.append(requests_logged(job, tools))
+
+    assert counts == [0, 30, 50]
+    assert "the log holds no request" in replay(job.model_copy(update={"model": "trains"}), tools).detail
 
 
 def test_before_a_first_release_there_is_nothing_to_compare_with(old: Path, tools: Tools) -> None:

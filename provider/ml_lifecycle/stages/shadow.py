@@ -67,14 +67,28 @@ def replay(job: ShadowJob, tools: Tools) -> PairedScores:
     previous = job.previous
     if previous is None:
         return _nothing("nothing serves that the candidate could be compared with; leave the shadow out of its steps")
-    since = tools.clock() - job.window if job.window is not None else None
-    who = Answerer(digest=previous.digest, version=previous.version, is_alone=True)
     try:
-        logged = newest_answers(logs_of(tools), job.model, who, count=job.requests, since=since)
+        logged = _logged(job, previous, tools)
     except DataError as error:
         return _nothing(str(error))
+    if logged.empty:
+        return _nothing(_unasked(f"version {previous.version}"))
     with _fetched(previous, tools) as old, _fetched(job.candidate, tools) as new:
         return ask_again(logged, old, new, tolerance=job.tolerance)
+
+
+def requests_logged(job: ShadowJob, tools: Tools) -> int:
+    """How many requests :func:`replay` would ask again; no model is fetched or loaded for it.
+
+    :raises DataError: the log cannot be read.
+    """
+    return len(_logged(job, job.previous, tools)) if job.previous is not None else 0
+
+
+def _logged(job: ShadowJob, previous: Move, tools: Tools) -> pd.DataFrame:
+    since = tools.clock() - job.window if job.window is not None else None
+    who = Answerer(digest=previous.digest, version=previous.version, is_alone=True)
+    return newest_answers(logs_of(tools), job.model, who, count=job.requests, since=since)
 
 
 # --- Models ----------------------------------------------------------------------------------------------------------
@@ -153,10 +167,7 @@ def _objection(logged: pd.DataFrame, old: Answering, new: Answering) -> str:
             "candidate as a model of its own"
         )
     if logged.empty:
-        return (
-            f"the log holds no request that {old.name} answered; let it serve with its log on, score a partition, or "
-            "make a log of what SageMaker captured by `ml-lifecycle capture`"
-        )
+        return _unasked(old.name)
     for one in (old, new):
         known = [f"{INPUT}{name}" in logged.columns for name in one.info.inputs]
         missing = [name for name, is_known in zip(one.info.inputs, known, strict=True) if not is_known]
@@ -166,6 +177,13 @@ def _objection(logged: pd.DataFrame, old: Answering, new: Answering) -> str:
                 "them logged with the others before the next release"
             )
     return ""
+
+
+def _unasked(name: str) -> str:
+    return (
+        f"the log holds no request that {name} answered; let it serve with its log on, score a partition, or make a "
+        "log of what SageMaker captured by `ml-lifecycle capture`"
+    )
 
 
 def _classes(one: Answering) -> str:
