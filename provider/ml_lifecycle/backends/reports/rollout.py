@@ -11,7 +11,6 @@ from ml_lifecycle.backends.reports import words
 from ml_lifecycle.backends.reports.graphics import Bar, Scale, against_limit
 from ml_lifecycle.backends.reports.page import Fact
 from ml_lifecycle.backends.reports.rendering import template
-from ml_lifecycle.core.approval import is_web_page
 from ml_lifecycle.core.contracts import Losses, Move, Observation, StepCheck, StepReport, TrafficShift, Verdict
 from ml_lifecycle.core.latencies import Times
 
@@ -112,7 +111,6 @@ def rollout_page(
     *,
     back: Move | None = None,
     until: datetime | None = None,
-    links: Mapping[str, str] = {},
 ) -> str:
     """The page as text.
 
@@ -120,7 +118,6 @@ def rollout_page(
     :param shifts: The ledger's rows of its changes of traffic: ``at``, and the shift as ``content``.
     :param back: The move that ended it, where it was rolled back.
     :param until: Up to when the split is drawn; left out, up to the last that is known.
-    :param links: Addresses by what they are called; only http and https ones are linked.
     """
     newest = sorted({report.percent: report for report in reports}.values(), key=lambda report: report.percent)
     last = newest[-1] if newest else None
@@ -132,7 +129,6 @@ def rollout_page(
         "facts": list(_facts(newest, back)),
         "split": _split(shifts, back, until),
         "steps": [_step(report) for report in reversed(newest)],
-        "links": [(words.clean(name), address) for name, address in links.items() if is_web_page(address)],
         "policy": list(_policy(last)) if last else [],
         "glossary": list(_GLOSSARY.items()),
     }
@@ -144,12 +140,11 @@ def headline(reports: Sequence[StepReport], shifts: Sequence[Mapping[str, Any]],
     if not reports:
         return "No step has been looked at yet."
     last = reports[-1]
-    undone = [check for check in last.checks if check.verdict is not Verdict.PASS]
-    named = ", ".join(_NAMES[check.name].lower() for check in undone)
+    named = ", ".join(_NAMES[check.name].lower() for check in last.checks if check.verdict is last.verdict)
     if back is not None:
         return f"Rolled back from {_where(last)}: version {back.version} has all traffic again."
     if last.verdict is Verdict.FAIL:
-        return f"Failed at {_where(last)}: {named}."
+        return f"Failed at {_where(last)}: {named}. All traffic goes back."
     if last.verdict is Verdict.INCONCLUSIVE:
         return f"Undecided at {_where(last)}: {named or 'nothing is known'}."
     if any(shift.percent == _ALL for _, shift in _read(shifts)):
