@@ -106,7 +106,9 @@ def _settings(home: Home, options: argparse.Namespace) -> HomeSettings:
         told["first_port"], _, told["last_port"] = options.server_ports.partition("-")
     told["python"] = sys.executable
     try:
-        return HomeSettings.model_validate({**before, **{name: value for name, value in told.items() if value}})
+        return HomeSettings.model_validate(
+            {**before, **{name: value for name, value in told.items() if value is not None}}
+        )
     except ValidationError as error:
         raise RequestError(
             first_mistake(error), where="serving up", way_out="see `ml-lifecycle serving up --help`"

@@ -42,7 +42,7 @@ class LocalTarget(SplittingTarget):
     @field_validator("answer_timeout")
     @classmethod
     def _bounded(cls, value: timedelta) -> timedelta:
-        if not timedelta(milliseconds=100) <= value <= timedelta(minutes=5):
+        if not timedelta(seconds=1) <= value <= timedelta(minutes=5):
             raise ValueError("it has to be from 1s to 5m; users wait that long for a version that hangs")
         return value
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from ml_lifecycle.backends.files import digest_of_folder, publish_file, publish_folder
 from ml_lifecycle.backends.serving_home.haproxy import Configuration, Runtime, configuration, map_path, map_text
@@ -46,6 +46,12 @@ class HomeSettings(Contract):
     python: str = sys.executable
     """Runs servers and guard."""
     haproxy: str = "haproxy"
+
+    @model_validator(mode="after")
+    def _in_order(self) -> HomeSettings:
+        if self.first_port > self.last_port:
+            raise ValueError(f"the ports from {self.first_port} to {self.last_port} are none; write 8510-8699")
+        return self
 
 
 @dataclass(frozen=True)
