@@ -251,6 +251,31 @@ def test_what_somebody_removed_gets_no_requests_and_is_a_fault(
     assert {cluster.ask(str(user)) for user in range(20)} == {left}
 
 
+def test_a_champion_that_somebody_removed_serves_nothing_until_it_is_promoted_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with cluster_place(tmp_path, cluster) as place:
+        place.serve(1)
+        cluster.remove(1)
+
+        gone = seen(place)
+        place.target.promote(place.move(1, epoch=1), place.means)
+
+        assert (dict(gone.traffic), gone.settled, gone.epoch) == ({}, False, 1)
+        assert gone.fault == "the InferenceService of version 1 is gone: somebody removed it"
+        assert place.traffic() == {1: 100}
+
+
+def test_weights_that_somebody_edits_are_set_back(cluster: Cluster, place: Place) -> None:
+    place.split(place.move(2, epoch=2), 10)
+    place.settled()
+
+    for backend in cluster.objects["httproutes", "flights"]["spec"]["rules"][0]["backendRefs"]:
+        backend["weight"] = 50
+
+    assert place.traffic() == {1: 90, 2: 10}
+
+
 def test_a_rollback_brings_back_a_champion_that_somebody_removed(cluster: Cluster, place: Place) -> None:
     place.split(place.move(2, epoch=2), 10)
     place.settled()
@@ -494,7 +519,8 @@ def test_a_move_keeps_the_options_as_plain_json_and_gives_the_same_target_back()
     ("options", "message"),
     [
         ({"storage": "/srv/models"}, "storage"),
-        ({"storage": "s3://models/../../etc passwd"}, "storage"),
+        ({"storage": "s3://models/../other"}, "storage"),
+        ({"storage": "s3://models/late flights"}, "storage"),
         ({"namespace": "Team A"}, "namespace"),
         ({"gateway": "kserve-ingress-gateway"}, "gateway"),
         ({"path": "late"}, "path"),
@@ -504,7 +530,7 @@ def test_a_move_keeps_the_options_as_plain_json_and_gives_the_same_target_back()
         ({"storage": "pvc://models/a", "storage_connection": "aws"}, "uploads to s3:// only"),
         ({"resources": {"gpus": "1"}}, "gpus"),
         ({"image": ""}, "image"),
-        ({"log_claim": "data/../../etc/"}, "log_claim"),
+        ({"log_claim": "data/../../etc"}, "log_claim"),
     ],
 )
 def test_an_option_that_cannot_be_is_named(options: dict[str, Any], message: str) -> None:

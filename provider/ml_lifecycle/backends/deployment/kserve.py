@@ -43,7 +43,16 @@ from ml_lifecycle.backends.deployment.kserve_objects import (
     route_spec,
     service_name,
     shares_in,
-    why_not_routed,
+)
+from ml_lifecycle.backends.deployment.kserve_shares import (
+    answering_shares,
+    judged,
+    owner_of,
+    possible_shares,
+    serving_of,
+    wanting,
+    without_previous,
+    written_in,
 )
 from ml_lifecycle.backends.deployment.kube import ConflictError, Manifest, Namespace
 from ml_lifecycle.backends.deployment.package_storage import publish
@@ -54,7 +63,7 @@ from ml_lifecycle.core.values import StoredDuration
 
 _ATTEMPTS: Final = 8
 _PAUSE_S: Final = 0.5
-_STORAGE: Final = r"^(s3|pvc|gs)://[A-Za-z0-9][A-Za-z0-9._/-]*[A-Za-z0-9]$"
+_STORAGE: Final = r"^(s3|pvc|gs)://[a-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"
 _DNS: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
@@ -90,7 +99,7 @@ class KServeTarget(SplittingTarget):
     storage_folder: str = Field(default="", max_length=500)
     """Where workers see the claim's path; left out, somebody else puts packages there."""
     log_claim: str = Field(
-        default="", pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[A-Za-z0-9._-]+)*)?$", max_length=500
+        default="", pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[A-Za-z0-9_][A-Za-z0-9._-]*)*)?$", max_length=500
     )
     """``claim/path`` of a volume that many pods may write, and that workers see as the data root's ``log``; left out,
     predictions are not logged, and no step learns of their quality."""
@@ -141,14 +150,14 @@ class KServeTarget(SplittingTarget):
         """Send this share to the move's version, and the rest to the one that served when the move began."""
 
         def shifted(fence: Fence) -> Fence:
-            return _wanting(fence, shares(move.version, percent, fence.previous))
+            return wanting(fence, shares(move.version, percent, fence.previous))
 
         self._write(move, self._cluster(means), shifted)
 
     def retire(self, move: Move, means: Means) -> None:
         """Remove the versions without traffic; the move's stays."""
         cluster = self._cluster(means)
-        self._write(move, cluster, _without_previous)
+        self._write(move, cluster, without_previous)
         self._remove_idle(move, cluster)
 
     def restore(self, head: Move, means: Means) -> None:
@@ -160,7 +169,7 @@ class KServeTarget(SplittingTarget):
         cluster = self._cluster(means)
         for _ in range(_ATTEMPTS):
             seen = self._look(model, cluster)
-            refuse_foreign(_owner(seen), environment, where=self._where(model))
+            refuse_foreign(owner_of(seen), environment, where=self._where(model))
             if seen.route is None:
                 self._remove(cluster, {PLACE: place_of(model)}, environment)
                 return
@@ -176,11 +185,11 @@ class KServeTarget(SplittingTarget):
         for _ in range(_ATTEMPTS):
             seen = self._look(model, cluster)
             if seen.fence is None or seen.route is None:
-                return Serving(traffic=_answering(seen), ready=seen.ready)
-            fence = _judged(seen.fence, seen)
-            possible = _possible(fence, seen)
+                return Serving(traffic=answering_shares(seen), ready=seen.ready)
+            fence = judged(seen.fence, seen)
+            possible = possible_shares(fence, seen)
             if fence == seen.fence and possible == dict(seen.shares):
-                return _serving(seen, fence)
+                return serving_of(seen, fence)
             # Whoever comes in between knows better: then it is looked at again.
             with suppress(ConflictError):
                 cluster.replace(self._route(model, fence, possible, seen), HTTP_ROUTE)
@@ -217,7 +226,7 @@ class KServeTarget(SplittingTarget):
 
     def _serve(self, move: Move, means: Means, *, restore: bool) -> None:
         cluster = self._cluster(means)
-        self._write(move, cluster, lambda fence: _wanting(fence, {move.version: ALL}), restore=restore)
+        self._write(move, cluster, lambda fence: wanting(fence, {move.version: ALL}), restore=restore)
         # Nothing but the route is touched where it runs: a rollback needs neither registry nor storage.
         if cluster.get(INFERENCE_SERVICE, service_name(place_of(move.model), move.version, move.digest)) is None:
             refuse_unknown(move, means.registry)
@@ -231,13 +240,13 @@ class KServeTarget(SplittingTarget):
         for _ in range(_ATTEMPTS):
             seen = self._look(move.model, cluster, move)
             if restore:
-                refuse_foreign(_owner(seen), move.environment, where=where)
+                refuse_foreign(owner_of(seen), move.environment, where=where)
             else:
                 epoch = seen.fence.epoch if seen.fence else 0
-                refuse_older(move, environment=_owner(seen), epoch=epoch, where=where)
+                refuse_older(move, environment=owner_of(seen), epoch=epoch, where=where)
             fence = change(seen.begun(move).model_copy(update={"decision": move.decision_id, "fault": ""}))
-            route = self._route(move.model, fence, _possible(fence, seen), seen)
-            if fence == seen.fence and _written(route) == _written(seen.route):
+            route = self._route(move.model, fence, possible_shares(fence, seen), seen)
+            if fence == seen.fence and written_in(route) == written_in(seen.route):
                 return
             try:
                 if seen.route is None:
@@ -304,7 +313,7 @@ class KServeTarget(SplittingTarget):
             old = cluster.get(INFERENCE_SERVICE, name)
             if old is not None and "deletionTimestamp" in old["metadata"]:
                 raise self._leaving(move.model)
-            if _written(old) == _written(wanted):
+            if written_in(old) == written_in(wanted):
                 return
             try:
                 if old is None:
@@ -409,82 +418,3 @@ class KServeTarget(SplittingTarget):
             where=self._where(model),
             way_out="find out who writes there",
         )
-
-
-def _owner(seen: Seen) -> str:
-    """Whose place it is: as the route says, else as what is left of an earlier one does."""
-    if seen.fence is not None:
-        return seen.fence.environment
-    owners = [one["metadata"].get("annotations", {}).get(ENVIRONMENT, "") for one in seen.services.values()]
-    return next((owner for owner in owners if owner), "")
-
-
-def _wanting(fence: Fence, wanted: dict[int, int]) -> Fence:
-    return fence.model_copy(update={"wanted": wanted})
-
-
-def _without_previous(fence: Fence) -> Fence:
-    return fence if fence.previous in fence.wanted else fence.model_copy(update={"previous": None})
-
-
-def _written(manifest: Manifest | None) -> str | None:
-    """Digest of a spec as it was written here; a cluster adds to what it stores."""
-    return None if manifest is None else manifest["metadata"].get("annotations", {}).get(SPEC)
-
-
-def _possible(fence: Fence, seen: Seen) -> dict[int, int]:
-    """The shares that can be set: what is wanted once all of it is ready, until then as they are."""
-    # What is left after a fault has a share already: whether it is ready changes nothing for it.
-    there = set(seen.shares if fence.fault else seen.ready)
-    if fence.wanted and set(fence.wanted) <= there:
-        return dict(fence.wanted)
-    return _answering(seen)
-
-
-def _answering(seen: Seen) -> dict[int, int]:
-    """The shares of what is still there; whatever was removed answers nobody, so the largest of the rest does."""
-    left = {version: percent for version, percent in seen.shares.items() if version in seen.services}
-    if not left or left == dict(seen.shares):
-        return left
-    return {max(left, key=lambda version: (left[version], -version)): ALL}
-
-
-def _judged(fence: Fence, seen: Seen) -> Fence:
-    """The fence with what went wrong, and with nothing wanted for the version that it is about."""
-    fault = fence.fault or _fault(fence, seen)
-    if not fault or fence.fault:
-        return fence
-    failed = {one for one in {fence.version, *fence.wanted} if one not in seen.services} or {fence.version}
-    left = {version: percent for version, percent in seen.shares.items() if version not in failed}
-    wanted = {max(left, key=lambda version: (left[version], -version)): ALL} if left else dict(fence.wanted)
-    return fence.model_copy(update={"fault": fault, "wanted": wanted})
-
-
-def _fault(fence: Fence, seen: Seen) -> str:
-    for version in sorted({fence.version, *fence.wanted}):
-        if version not in seen.services and version in seen.shares:
-            return f"the InferenceService of version {version} is gone: somebody removed it"
-    service = seen.services.get(fence.version)
-    if service is None:
-        return ""
-    if failed := failure_of(service):
-        return f"version {fence.version}: {failed}"
-    if len(seen.shares) > 1 and fence.version in seen.shares and not is_ready(service):
-        return f"version {fence.version} is not ready any longer"
-    return ""
-
-
-def _serving(seen: Seen, fence: Fence) -> Serving:
-    waiting = sorted({fence.version, *fence.wanted} - set(seen.ready))
-    unrouted = why_not_routed(seen.route) if seen.route is not None else "there is no route"
-    shifted = dict(seen.shares) == fence.wanted
-    named = f"version {', '.join(map(str, waiting))} is not ready" if waiting else ""
-    return Serving(
-        traffic=dict(seen.shares),
-        epoch=fence.epoch,
-        environment=fence.environment,
-        ready=seen.ready,
-        settled=shifted and not (waiting or unrouted or fence.fault),
-        fault=fence.fault,
-        detail=named or unrouted or ("" if shifted else "the shares are being set"),
-    )
