@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pandas as pd  # noqa: TID253  # no DAG file imports a test
 import pytest
+from pyarrow.fs import FileSelector, FileType  # noqa: TID253  # as above
 
 from ml_lifecycle.backends.data.base import DataStore
 from ml_lifecycle.backends.data.local import LocalStore
+from ml_lifecycle.backends.monitoring.logged_answers import Answerer, newest_answers
+from ml_lifecycle.backends.monitoring.prediction_log import Origin, prediction_table, write_log
 from ml_lifecycle.core.errors import (
     DataError,
     DigestMismatchError,
@@ -355,3 +358,31 @@ def test_unfinished_work_is_discarded_with_all_below_it_and_nothing_beside_it(st
     assert store.published("unfinished/ab/one") is not None
     with pytest.raises(DataError):
         store.discard("../elsewhere")
+
+
+def test_readers_of_many_small_files_find_what_was_written(store: DataStore) -> None:
+    store.write_file("log/day=1/one.txt", b"one")
+    store.write_file("log/day=2/two.txt", b"two")
+
+    system, base = store.filesystem("log")
+
+    found = system.get_file_info(FileSelector(base, recursive=True))
+    files = sorted(one.path for one in found if one.type == FileType.File)
+    assert [path.removeprefix(f"{base}/") for path in files] == ["day=1/one.txt", "day=2/two.txt"]
+    with system.open_input_stream(files[1]) as stream:
+        assert stream.read() == b"two"
+    with pytest.raises(DataError):
+        store.filesystem("../elsewhere")
+
+
+def test_the_prediction_log_is_read_wherever_the_store_keeps_it(store: DataStore) -> None:
+    origin = Origin(endpoint="flights", partition="2013-01", model_digest="1" * 64, model_version=1)
+    table = pd.DataFrame({"key": ["a", "b"], "at": ["2013-01-01T07:00Z", "2013-01-02T07:00Z"], "score": [0.1, 0.9]})
+    logged = prediction_table(table, origin, key="key", time="at", inputs=pd.DataFrame({"hour": [7.0, 8.0]}))
+    write_log(lambda name, content: store.write_file(f"log/{name}", content), "predictions", origin, logged)
+
+    found = newest_answers([store.filesystem("log")], "flights", Answerer("1" * 64, 1), count=5)
+    none = newest_answers([store.filesystem("log")], "trains", Answerer("1" * 64, 1), count=5)
+
+    assert found[["score", "input_hour"]].to_numpy().tolist() == [[0.1, 7.0], [0.9, 8.0]]
+    assert none.empty
