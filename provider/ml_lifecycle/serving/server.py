@@ -158,6 +158,7 @@ def _run(service: ModelService, options: argparse.Namespace) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=options.keep_alive_s,
         timeout_graceful_shutdown=30,
         backlog=2048,
