@@ -85,6 +85,12 @@ deployment:
     max_wait: 10m
     quality: {metric: brier, margin: 0.02}
 """
+EVENTS = {
+    ("step_10", "success"): "10% passed",
+    ("promote", "success"): "all traffic",
+    ("promote", "skipped"): "rolled back",
+}
+"""What the picture tells of a release's tasks."""
 DAG_FILE = """\
 from ml_lifecycle.dag_factories import airflow_dags
 
@@ -167,8 +173,8 @@ class Demo:
             if self.told.get(key) != state and state in ("success", "skipped", "failed", "deferred"):
                 self.told[key] = state
                 self.say(f"{dag_id:22} {task['task_id']:14} {state}")
-                if stream == "release" and state in ("success", "skipped"):
-                    self._mark(f"{task['task_id']} {state}" if task["task_id"].startswith(("step", "promote")) else "")
+                if stream == "release":
+                    self._mark(EVENTS.get((task["task_id"], state), ""))
                 if state == "failed":
                     raise DemoError(f"{dag_id}.{task['task_id']} failed; see {self.deployment.home}/airflow/logs")
         run = next(run for run in self.engineer.runs(dag_id) if run["dag_run_id"] == run_id)
@@ -194,7 +200,7 @@ class Demo:
             time.sleep(PAUSE_S)
 
     def _mark(self, what: str) -> None:
-        if what:
+        if what and self.seen:
             self.marks.append((time.monotonic() - self.began, what))
 
     # --- what is seen -------------------------------------------------------------------------------------------------
@@ -274,16 +280,16 @@ def draw(demo: Demo, path: Path) -> None:
         for axes in (top, bottom):
             axes.axvline(moment, color="#111827", lw=0.6, ls=":")
         bottom.annotate(
-            what, (moment, 1.0), xycoords=("data", "axes fraction"), rotation=90, fontsize=7, va="top", ha="right"
+            what, (moment, 0.98), xycoords=("data", "axes fraction"), rotation=90, fontsize=8, va="top", ha="right"
         )
     top.set_ylabel("share of the traffic, %")
     top.set_ylim(0, 100)
     top.legend(loc="lower left", ncols=3, framealpha=0.9)
     bottom.set_ylabel("Brier score of the newest answers\n(lower is better)")
     bottom.set_xlabel("seconds")
-    failed = demo.seen[-1].failed if demo.seen else 0
-    asked = demo.seen[-1].asked if demo.seen else 0
-    top.set_title(f"{asked:,} requests, {failed} failed: version 2 is promoted, version 3 is rolled back", loc="left")
+    last = demo.seen[-1]
+    top.set_title(f"Who answers {last.asked:,} requests, of which {last.failed} failed", loc="left")
+    bottom.set_xlim(at[0], at[-1])
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

@@ -26,8 +26,8 @@ ANSWER_S = 30.0
 LABELS_EVERY_S = 3.0
 LABELS_AFTER_S = 8.0
 """By then an answer lies in the log."""
-NEWEST = 1_000
-"""Answers that a version's present worth is taken from."""
+NEWEST, FEWEST = 2_000, 300
+"""Answers that a version's present worth is taken from, at most and at least."""
 SEED = 7
 
 
@@ -94,7 +94,7 @@ class Traffic:
         worth = {
             version: sum((score - late) ** 2 for score, late in list(newest)) / len(newest)
             for version, newest in list(self._answers.items())
-            if newest
+            if len(newest) >= FEWEST
         }
         return Counts(self._asked, self._failures.total(), dict(worth))
 
