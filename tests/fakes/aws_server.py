@@ -446,6 +446,10 @@ class Amazon:
         self.policies[asked["PolicyName"]] = asked
         return {"PolicyARN": "arn"}
 
+    def describe_scaling_policies(self, asked: dict[str, Any]) -> dict[str, Any]:
+        held = [self.policies[one] for one in asked["PolicyNames"] if one in self.policies]
+        return {"ScalingPolicies": [{**one, "PolicyARN": "arn", "CreationTime": 1.0} for one in held]}
+
     def deregister_scalable_target(self, asked: dict[str, Any]) -> None:
         if asked["ResourceId"] not in self.scaled:
             raise RefusedError("No scalable target found", "ObjectNotFoundException")

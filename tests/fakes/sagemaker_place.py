@@ -15,6 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from ml_lifecycle.backends.deployment import sagemaker, sagemaker_writer
 from ml_lifecycle.backends.deployment.base import Means
 from ml_lifecycle.backends.deployment.sagemaker import SageMakerTarget
 from tests.fakes.aws_server import Amazon, AmazonServer, RefusedError
@@ -132,9 +135,10 @@ def sagemaker_place(tmp_path: Path) -> Iterator[Place]:
 # --- Without a network: thousands of calls a second ------------------------------------------------------------------
 
 
-def at_once(within_s: float) -> Iterator[None]:
-    """A hundred pauses that take no time."""
-    yield from [None] * 100
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits looks a hundred times, at once."""
+    for module in (sagemaker, sagemaker_writer):
+        monkeypatch.setattr(module, "waits", lambda _: iter([None] * 100))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ml_lifecycle.backends.deployment import sagemaker
 from ml_lifecycle.backends.deployment.sagemaker_transform import TransformJob, start, stop
 from tests.fakes.aws_server import Amazon
 from tests.fakes.places import MODEL
-from tests.fakes.sagemaker_place import DirectCloud, at_once, place_in
+from tests.fakes.sagemaker_place import DirectCloud, place_in, without_pauses
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "sagemaker.md"
 ON_BEHALF = {
@@ -41,7 +41,7 @@ def service(operation: str) -> str:
 def test_the_guide_grants_what_a_release_asks_for_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sagemaker, "waits", at_once)
+    without_pauses(monkeypatch)
     cloud = DirectCloud(Amazon(looks=3))
     place = place_in(cloud, tmp_path, autoscaling={"max": 3}, package_group="flights-models")
     place.serve(1)

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from ml_lifecycle.backends.deployment import sagemaker
 from ml_lifecycle.core.errors import ServiceUnavailableError
 from tests.fakes.aws_server import Amazon
 from tests.fakes.places import MODEL, Place
-from tests.fakes.sagemaker_place import DirectCloud, at_once, place_in, running_cloud
+from tests.fakes.sagemaker_place import DirectCloud, place_in, running_cloud, without_pauses
 
 MAKES = ("Create", "UpdateEndpoint")
 HOW = ("launch", "before", "lock")
@@ -108,7 +107,7 @@ def run(step: Step, cloud: DirectCloud, place: Place, doom: Doom) -> tuple[dict[
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sagemaker, "waits", at_once)
+    without_pauses(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from ml_lifecycle.core.errors import (
 )
 from tests.fakes.aws_server import ARN, Amazon, Plain, RefusedError
 from tests.fakes.places import MODEL, Place
-from tests.fakes.sagemaker_place import DirectCloud, at_once, place_in, target
+from tests.fakes.sagemaker_place import DirectCloud, place_in, target, without_pauses
 
 V1, V2 = variant_name(1, "1" * 64), variant_name(2, "2" * 64)
 
@@ -34,7 +34,7 @@ def cloud() -> DirectCloud:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sagemaker, "waits", at_once)
+    without_pauses(monkeypatch)
 
 
 def canary(cloud: DirectCloud, folder: Path, **options: Any) -> Place:
@@ -223,7 +223,8 @@ def test_while_an_update_is_stuck_the_old_version_can_be_promoted_at_once(cloud:
 
     place.target.promote(rollback(place, 1, epoch=3), place.means)
 
-    assert dict(place.target.status(MODEL, place.means).traffic) == {1: 100}
+    seen = place.target.status(MODEL, place.means)
+    assert (dict(seen.traffic), seen.settled, seen.fault) == ({1: 100}, True, "")
     with pytest.raises(StaleEpochError):
         place.split(place.move(2, epoch=2), 50)
 

@@ -18,12 +18,15 @@ TAG: Final = "ml-lifecycle:"
 NAME_LIMIT: Final = 44
 """Characters of an endpoint's name, so that what is named after it stays below SageMaker's 63."""
 
+DELETING: Final = "Deleting"
+FAILED: Final = "Failed"
+MIXED: Final = "UpdateRollbackFailed"
 LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 """When nothing is known of a moment."""
 
 _VARIANT = re.compile(r"v([0-9]{1,9})-[0-9a-f]{8}")
-_SERVES = frozenset({"InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed"})
-_UNDER_WAY = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
+_SERVES = frozenset({"InService", "Updating", "SystemUpdating", "RollingBack", MIXED})
+_UNDER_WAY = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", DELETING})
 
 
 @dataclass(frozen=True)
@@ -165,11 +168,12 @@ class Endpoint:
     def _is_as_asked(self, current: dict[str, int]) -> bool:
         """Whether what is under way, such as another instance, changes nothing of what was asked for."""
         wanted = self.fence.wanted if self.fence else Wanted({})
-        return self.coming == self.config and wanted.config in ("", self.config) and dict(wanted.weights) == current
+        in_force = not wanted.config or wanted.config == self.config == self.coming
+        return in_force and dict(wanted.weights) == current
 
     def _fault(self, current: dict[str, int], deadline: timedelta, now: datetime) -> str:
         because = f": {self.reason}" if self.reason else ""
-        if self.status in ("Failed", "OutOfService", "UpdateRollbackFailed"):
+        if self.status in (FAILED, "OutOfService", MIXED):
             return f"endpoint {self.name} is {self.status}{because}"
         if self.status == "RollingBack":
             return f"SageMaker takes the update of {self.name} back{because}"
@@ -213,6 +217,17 @@ def read_fence(calls: AmazonCalls, arn: str) -> Fence | None:
     """What the tags of an endpoint say."""
     tags = {one["Key"]: one["Value"] for one in calls.pages("sagemaker", "list_tags", "Tags", ResourceArn=arn)}
     return Fence.read(tags)
+
+
+def variants_of(calls: AmazonCalls, config: str) -> dict[str, dict[str, Any]]:
+    """The variants of a configuration by name, as they were asked for."""
+    found = calls("sagemaker", "describe_endpoint_config", EndpointConfigName=config)
+    return {one["VariantName"]: one for one in found["ProductionVariants"]}
+
+
+def weights_of(seen: Endpoint, present: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Percent by variant; of an endpoint that is being made, those that it will begin with."""
+    return seen.weights or percents({name: float(one["InitialVariantWeight"]) for name, one in present.items()})
 
 
 def percents(weights: Mapping[str, float]) -> dict[str, int]:

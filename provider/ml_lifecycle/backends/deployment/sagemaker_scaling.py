@@ -34,16 +34,21 @@ class Autoscaling(BaseModel):
 
 
 def ensure_scaled(calls: AmazonCalls, endpoint: str, variants: Sequence[str], scaling: Autoscaling) -> None:
-    """Have every one of these variants scale; they have to exist."""
-    resources = {one: _resource(endpoint, one) for one in variants}
-    for one, resource in resources.items():
+    """Have every one of these variants scale that does not yet; they have to exist."""
+    policies = {f"{endpoint}-{one}": _resource(endpoint, one) for one in variants}
+    listed = calls.pages(
+        *(_SERVICE, "describe_scaling_policies", "ScalingPolicies"), **_NAMESPACE, PolicyNames=list(policies)
+    )
+    for there in [one["PolicyName"] for one in listed]:
+        policies.pop(there, None)
+    for policy, resource in policies.items():
         scaled: dict[str, Any] = {**_NAMESPACE, "ResourceId": resource}
         calls(_SERVICE, "register_scalable_target", **scaled, MinCapacity=scaling.min, MaxCapacity=scaling.max)
         calls(
             _SERVICE,
             "put_scaling_policy",
             **scaled,
-            PolicyName=f"{endpoint}-{one}",
+            PolicyName=policy,
             PolicyType="TargetTrackingScaling",
             TargetTrackingScalingPolicyConfiguration={
                 "TargetValue": scaling.target,
