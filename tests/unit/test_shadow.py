@@ -13,7 +13,7 @@ import pyarrow.parquet as pq  # noqa: TID253  # as above
 import pytest
 
 from ml_lifecycle.backends.monitoring.prediction_log import FOLDER
-from ml_lifecycle.core.contracts import PairedScores
+from ml_lifecycle.core.contracts import AnalysisPolicy, PairedScores
 from ml_lifecycle.core.errors import DigestMismatchError
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.shadow import ShadowJob, replay, requests_logged
@@ -197,6 +197,24 @@ def test_how_many_requests_there_are_is_known_without_a_model(old: Path, tools: 
 
     assert counts == [0, 30, 50]
     assert "the log holds no request" in replay(job.model_copy(update={"model": "trains"}), tools).detail
+
+
+def test_a_policy_that_wants_many_answers_asks_for_more_than_that_many(old: Path) -> None:
+    first, second = move(old, 1), move(old, 2, epoch=2)
+
+    jobs = [ShadowJob.of(second, first, AnalysisPolicy(min_requests=wanted)) for wanted in (500, 5000, 1_000_000)]
+
+    assert [(job.requests, job.at_least) for job in jobs] == [(2000, 500), (10_000, 5000), (100_000, 100_000)]
+    assert (jobs[0].candidate, jobs[0].previous) == (second, first)
+
+
+def test_with_fewer_requests_than_wanted_no_model_is_asked(old: Path, tools: Tools, tmp_path: Path) -> None:
+    log(log_of(tools), old, asked(30))
+    gone = move(old, 2).model_copy(update={"uri": str(tmp_path / "gone")})
+
+    found = shadow(old, old, tools, candidate=gone, at_least=31)
+
+    assert found.detail == "the log holds 30 requests so far, and 31 are wanted"
 
 
 def test_before_a_first_release_there_is_nothing_to_compare_with(old: Path, tools: Tools) -> None:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ml_lifecycle.core.contracts import AnalysisPolicy, PairedScores, StepCheck, Verdict
 
 _PACKAGE: Final = "PACKAGE"
-_MOST: Final = 100_000
-"""Requests that one comparison holds in memory."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -94,12 +92,13 @@ def shadow(options: argparse.Namespace) -> int:
 
 def _policy(options: argparse.Namespace) -> AnalysisPolicy:
     from ml_lifecycle.core.contracts import AnalysisPolicy
+    from ml_lifecycle.stages.shadow import MOST
 
     for option in ("requests", "min_requests"):
         asked = getattr(options, option)
-        if not 1 <= asked <= _MOST:
+        if not 1 <= asked <= MOST:
             raise RequestError(
-                f"{asked} is not between 1 and {_MOST:,}",
+                f"{asked} is not between 1 and {MOST:,}",
                 where=f"--{option.replace('_', '-')}",
                 way_out="write 2000, say",
             )

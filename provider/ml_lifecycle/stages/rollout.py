@@ -304,7 +304,7 @@ def _judged(percent: int, rollout: GoingOn, tools: Tools) -> StepReport:
     move, target = rollout.move, rollout.target
     earlier = reports_of(move, tools)
     previous = rollout.previous
-    shadow = ShadowJob(model=move.model, candidate=move, previous=previous) if percent == 0 and previous else None
+    shadow = ShadowJob.of(move, previous, target.analysis) if percent == 0 and previous else None
     evidence = gather(
         EvidenceJob(
             model=move.model,

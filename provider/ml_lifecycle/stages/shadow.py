@@ -16,7 +16,7 @@ from ml_lifecycle.backends.models.inputs import TWO_CLASSES, predict
 from ml_lifecycle.backends.models.skops import SkopsFormat
 from ml_lifecycle.backends.monitoring.logged_answers import Answerer, newest_answers
 from ml_lifecycle.backends.monitoring.prediction_log import INPUT
-from ml_lifecycle.core.contracts import Contract, ModelVersion, Move, PairedScores
+from ml_lifecycle.core.contracts import AnalysisPolicy, Contract, ModelVersion, Move, PairedScores
 from ml_lifecycle.core.errors import DataError
 from ml_lifecycle.core.values import StoredDuration
 from ml_lifecycle.stages.champion import verified_package
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     Scores = NDArray[np.float64]
 
 TOLERANCE: Final = 1e-6
+USUAL: Final = 2000
+"""Requests of one comparison."""
+MOST: Final = 100_000
+"""Requests that one comparison holds in memory."""
 _MOST_MISMATCHED: Final = 0.01
 """Share of the logged answers that may be other ones than the serving version's before nothing is concluded."""
 _ROWS: Final = 1000
@@ -47,12 +51,26 @@ class ShadowJob(Contract):
     candidate: Move | ModelVersion
     previous: Move | None
     """What serves; ``None`` for a first release, which nothing can be compared with."""
-    requests: int = Field(default=2000, ge=1, le=100_000)
+    requests: int = Field(default=USUAL, ge=1, le=MOST)
     """The newest ones that the serving version answered."""
     window: StoredDuration | None = None
     """How far back they are looked for; ``None``: as far as the log goes."""
+    at_least: int = Field(default=1, ge=1)
+    """With fewer requests than this no model is asked, and nothing concluded."""
     tolerance: float = Field(default=TOLERANCE, ge=0)
     """How far the serving version's answers may lie from those that the log holds, relative for those beyond 1."""
+
+    @classmethod
+    def of(cls, move: Move, previous: Move | None, policy: AnalysisPolicy) -> ShadowJob:
+        """What a policy asks of a shadow: enough requests for its verdict, though some may fail."""
+        wanted = min(MOST, policy.min_requests)
+        return cls(
+            model=move.model,
+            candidate=move,
+            previous=previous,
+            requests=min(MOST, max(USUAL, 2 * wanted)),
+            at_least=wanted,
+        )
 
 
 def replay(job: ShadowJob, tools: Tools) -> PairedScores:
@@ -73,6 +91,8 @@ def replay(job: ShadowJob, tools: Tools) -> PairedScores:
         return _nothing(str(error))
     if logged.empty:
         return _nothing(_unasked(f"version {previous.version}"))
+    if len(logged) < job.at_least:
+        return _nothing(f"the log holds {len(logged):,} requests so far, and {job.at_least:,} are wanted")
     with _fetched(previous, tools) as old, _fetched(job.candidate, tools) as new:
         return ask_again(logged, old, new, tolerance=job.tolerance)
 
