@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from ml_lifecycle.__main__ import main
 from ml_lifecycle.backends.deployment.base import Means
 from ml_lifecycle.backends.deployment.local import LocalTarget
-from ml_lifecycle.backends.serving_home.control import counted_since
+from ml_lifecycle.backends.serving_home.control import counted_since, minus
 from ml_lifecycle.backends.serving_home.haproxy import Configuration, Server, configuration, counts_of, servers, shares
 from ml_lifecycle.backends.serving_home.home import Home, HomeSettings
-from ml_lifecycle.backends.serving_home.state import Counts, ModelState, Routing, Slot
+from ml_lifecycle.backends.serving_home.state import Counts, Mark, ModelState, Routing, Slot
 from ml_lifecycle.backends.serving_home.supervisor import Program
-from ml_lifecycle.core.contracts import Move
+from ml_lifecycle.core.contracts import Histogram, Move
 from ml_lifecycle.core.errors import ConfigurationError, DataError, ServiceUnavailableError
 from tests.fakes.places import no_package, registry_at
 
@@ -246,3 +246,29 @@ def test_the_command_says_how_to_get_haproxy(tmp_path: Path, capsys: pytest.Capt
 
     assert code == 64
     assert "apt-get install --yes haproxy" in capsys.readouterr().err
+
+
+def test_what_was_counted_at_moments_is_kept_in_order_and_not_for_ever(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.make(HomeSettings())
+    none_yet = (home.marks("flights"), home.marked_at("flights"))
+    for hour in (1, 2, 3):
+        at = datetime(2026, 3, 1, hour, tzinfo=timezone.utc)
+        home.add_mark("flights", Mark(at=at, counts={1: Counts(tried=hour)}), keep=2)
+    with (home.folder / "counts" / "flights.jsonl").open("a") as file:
+        file.write('{"at": "half a li')
+
+    kept = [mark.counts[1].tried for mark in home.marks("flights")]
+    home.forget("flights")
+
+    assert none_yet == ([], None)
+    assert (kept, home.marks("flights")) == ([2, 3], [])
+
+
+def test_latencies_between_two_looks_are_what_came_in_between() -> None:
+    before = Histogram(bounds_ms=(1.0, 2.0), counts=(3, 2, 0))
+    now = Histogram(bounds_ms=(1.0, 2.0), counts=(5, 2, 1))
+
+    assert minus(now, before) == Histogram(bounds_ms=(1.0, 2.0), counts=(2, 0, 1))
+    assert minus(before, now) == before  # the server began anew
+    assert (minus(now, None), minus(None, now)) == (now, None)

@@ -283,3 +283,11 @@ def test_whatever_happens_shares_add_up_and_a_dead_version_gets_none(events: lis
 
         assert sum(state.share_of(name) for name in SLOTS) == (0 if state.share is None else 100)
         assert all(state.share_of(name) == 0 and state.weight_of(name) == 0 for name, one in state.slots() if one.fault)
+
+
+def test_a_champion_that_does_not_start_after_a_restart_keeps_its_traffic() -> None:
+    state = settled(restarted(alone()), blue=dead())
+
+    assert traffic(state) == {1: 100}
+    assert state.blue is not None
+    assert not state.blue.fault

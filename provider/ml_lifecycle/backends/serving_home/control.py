@@ -5,21 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from ml_lifecycle.backends.serving_home import servers
 from ml_lifecycle.backends.serving_home.haproxy import Server, counts_of, map_path, shares
 from ml_lifecycle.backends.serving_home.haproxy import servers as wanted_servers
 from ml_lifecycle.backends.serving_home.home import Home, program_name
-from ml_lifecycle.backends.serving_home.state import SLOTS, Counts, ModelState, Seen, Slot, SlotName, advanced
+from ml_lifecycle.backends.serving_home.state import SLOTS, Counts, Mark, ModelState, Seen, Slot, SlotName, advanced
 from ml_lifecycle.backends.serving_home.supervisor import Process
+from ml_lifecycle.core.contracts import Histogram
 from ml_lifecycle.core.errors import ServiceUnavailableError
 
 HAPROXY: Final = "haproxy"
 GUARD: Final = "guard"
 STANDING: Final = (HAPROXY, GUARD)
 """Programs that run whatever serves."""
+MARK_EVERY: Final = timedelta(seconds=30)
+"""How exactly a window that begins after the last change of the shares is told."""
+_MARKS: Final = 240
 _RELOAD_S: Final = 3.0
 """A reload that was asked for has this long before it is asked for again."""
 
@@ -67,6 +71,7 @@ def _settle(home: Home) -> bool:
     there = home.supervisor.update(dict.fromkeys(programs)) and there
     if there:
         home.drop_packages(states)
+        home.drop_logs({*programs, "supervisord"})
     return not there or any(_is_moving(state) for state in states)
 
 
@@ -82,9 +87,37 @@ def _looked_after(home: Home, state: ModelState) -> ModelState:
     if after.shared_at != state.shared_at:
         # Latencies are asked for only here, where somebody counts from.
         after = _with_latencies(after)
+        home.drop_marks(state.model)
     if after != state:
         home.write(after)
+    if after.shared_at == state.shared_at:
+        _mark(home, after, seen)
     return after
+
+
+def _mark(home: Home, state: ModelState, seen: Mapping[SlotName, Seen]) -> None:
+    """Keep what was counted, now and then while two versions serve beside each other."""
+    if len(seen) < len(SLOTS) or state.shared_at is None:
+        return
+    at = datetime.now(timezone.utc)
+    if at - (home.marked_at(state.model) or state.shared_at) < MARK_EVERY:
+        return
+    counts = {slot.version: counted(slot, seen[name].counts) for name, slot in state.slots()}
+    home.add_mark(state.model, Mark(at=at, counts=counts), keep=_MARKS)
+
+
+def counted(slot: Slot, now: Counts) -> Counts:
+    """What HAProxy and the server counted since the slot's share was set."""
+    latency = minus(servers.latency(slot.port), slot.counted.latency)
+    return counted_since(slot, now).model_copy(update={"latency": latency})
+
+
+def minus(now: Histogram | None, before: Histogram | None) -> Histogram | None:
+    """What was counted in between; a server that began anew counts from nothing."""
+    if now is None or before is None or before.bounds_ms != now.bounds_ms or len(before.counts) != len(now.counts):
+        return now
+    between = tuple(one - other for one, other in zip(now.counts, before.counts, strict=True))
+    return now if min(between, default=0) < 0 else Histogram(bounds_ms=now.bounds_ms, counts=between)
 
 
 def _with_latencies(state: ModelState) -> ModelState:
@@ -127,6 +160,12 @@ def _route(home: Home, state: ModelState) -> None:
     """Give HAProxy the model's split and servers."""
     runtime, path = home.runtime, map_path(home.maps, state.model)
     now, shall = runtime.servers(state.model), wanted_servers(state)
+    if set(now) != set(SLOTS):
+        raise ServiceUnavailableError(
+            "HAProxy does not have both slots",
+            where=f"the servers of {state.model}",
+            way_out="the guard has it read its file again; if that stays, look at logs/haproxy.log",
+        )
     # What shall take more is opened first, and what shall take nothing is closed last.
     for name in sorted(SLOTS, key=lambda one: not shall[one].open):
         if shall[name].open and not is_as(now[name], shall[name]):

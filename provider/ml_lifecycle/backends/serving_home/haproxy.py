@@ -67,13 +67,13 @@ backend {backend}
     force-persist if {{ nbsrv({backend}) eq 0 }}
     http-request return status 404 content-type application/json string '{{"error": "no such path"}}' \
 unless {{ path /{model}/invocations /{model}/ping /{model}/version }}
-    http-request set-header X-Request-Id %[uuid()] unless {{ req.hdr(X-Request-Id) -m len gt 0 }}
-    http-request set-var(txn.user) req.hdr({user_header})
-    http-request set-var(txn.user) req.hdr(X-Request-Id) unless {{ req.hdr({user_header}) -m len gt 0 }}
+    http-request set-header X-Request-Id %[uuid()] unless {{ req.fhdr(X-Request-Id) -m len gt 0 }}
+    http-request set-var(txn.user) req.fhdr({user_header})
+    http-request set-var(txn.user) req.fhdr(X-Request-Id) unless {{ req.fhdr({user_header}) -m len gt 0 }}
     http-request set-var(txn.green) str(green),map_str({map},0),add(0)
     http-request set-var(txn.bucket) str(salt),map_str({map},none),concat(:,txn.user),xxh32(0),mod({buckets})
     http-request set-path %[path,regsub(^/[^/]*,)]
-    acl tester req.hdr({tester_header}) -m str {tester_value}
+    acl tester req.fhdr({tester_header}) -m str {tester_value}
     acl tests_green str(tester),map_str({map},none) -m str green
     acl tests_blue str(tester),map_str({map},none) -m str blue
     acl in_green var(txn.bucket),sub(txn.green) -m int lt 0

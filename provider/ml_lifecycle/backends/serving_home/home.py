@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from ml_lifecycle.backends.files import digest_of_folder, publish_file, publish_folder
 from ml_lifecycle.backends.serving_home.haproxy import Configuration, Runtime, configuration, map_path, map_text
-from ml_lifecycle.backends.serving_home.state import ModelState, Slot
+from ml_lifecycle.backends.serving_home.state import Mark, ModelState, Slot
 from ml_lifecycle.backends.serving_home.supervisor import Program, Supervisor
 from ml_lifecycle.core.contracts import Contract
 from ml_lifecycle.core.errors import ConfigurationError, DataError, ServiceUnavailableError
@@ -28,10 +29,11 @@ _LONGEST_PATH: Final = 80
 """A socket's path has to stay below 108 characters, and HAProxy binds it under a longer name first."""
 _PLAIN = re.compile(r"/[A-Za-z0-9_./+@-]+")
 _LOCK_S: Final = 15.0
-_FOLDERS: Final = ("states", "maps", "programs", "packages", "logs", "log")
+_FOLDERS: Final = ("states", "maps", "programs", "packages", "logs", "log", "counts")
 REHEARSAL: Final = "rehearsal-"
 """How the programs begin that serve nobody, and are gone in minutes."""
 _IN_USE_S: Final = 600.0
+_KEPT_LOGS_S: Final = 30 * 86400.0
 
 
 class HomeSettings(Contract):
@@ -189,7 +191,34 @@ class Home:
 
     def forget(self, model: str) -> None:
         """Remove a model's state."""
+        self.drop_marks(model)
         (self.folder / "states" / f"{model}.json").unlink(missing_ok=True)
+
+    def marks(self, model: str) -> list[Mark]:
+        """What was counted at moments since the shares were last set; one that cannot be read tells nothing."""
+        found = []
+        for line in (_text(self._marks(model)) or "").splitlines():
+            with suppress(ValidationError):
+                found.append(Mark.model_validate_json(line))
+        return found
+
+    def marked_at(self, model: str) -> datetime | None:
+        """When the last of them was kept; ``None`` where none was."""
+        with suppress(OSError):
+            return datetime.fromtimestamp(self._marks(model).stat().st_mtime, timezone.utc)
+        return None
+
+    def add_mark(self, model: str, mark: Mark, *, keep: int) -> None:
+        """Keep one more, and at most so many."""
+        lines = [*(_text(self._marks(model)) or "").splitlines(), mark.model_dump_json()]
+        _write(self._marks(model), "".join(f"{line}\n" for line in lines[-keep:]))
+
+    def drop_marks(self, model: str) -> None:
+        """The shares were set anew, or the model is gone."""
+        self._marks(model).unlink(missing_ok=True)
+
+    def _marks(self, model: str) -> Path:
+        return self.folder / "counts" / f"{model}.jsonl"
 
     # --- What runs ---------------------------------------------------------------------------------------------------
 
@@ -276,6 +305,12 @@ class Home:
             if path.name in used or path.name.startswith(".") or time.time() - path.stat().st_mtime < _IN_USE_S:
                 continue
             shutil.rmtree(path, ignore_errors=True)
+
+    def drop_logs(self, programs: Collection[str]) -> None:
+        """Remove what programs printed that ended a month ago."""
+        for path in self.logs.glob("*.log*"):
+            if path.name.partition(".log")[0] not in programs and time.time() - path.stat().st_mtime > _KEPT_LOGS_S:
+                path.unlink(missing_ok=True)
 
 
 def program_name(model: str, slot: Slot) -> str:

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from ml_lifecycle.backends.deployment.base import ALL, Serving
-from ml_lifecycle.backends.serving_home import servers
-from ml_lifecycle.backends.serving_home.control import counted_since, is_as, look
+from ml_lifecycle.backends.serving_home.control import counted, is_as, look, minus
 from ml_lifecycle.backends.serving_home.haproxy import BUCKETS, Server, counts_of, map_path, open_requests, shares
 from ml_lifecycle.backends.serving_home.haproxy import servers as wanted_servers
 from ml_lifecycle.backends.serving_home.home import Home
 from ml_lifecycle.backends.serving_home.state import Counts, ModelState, Seen, Slot, SlotName
-from ml_lifecycle.core.contracts import Histogram, Observation
+from ml_lifecycle.core.contracts import Observation
 
 
 def serving(home: Home, model: str) -> Serving:
@@ -41,13 +40,20 @@ def serving(home: Home, model: str) -> Serving:
 
 
 def observed(home: Home, model: str, since: datetime) -> dict[int, Observation]:
-    """What each version did since its share was last set."""
+    """What each version did since then, to within half a minute, or since its share was last set if that is later."""
     state = home.state(model)
     if state is None:
         return {}
     statistics = home.runtime.statistics(model)
+    marks = [mark for mark in home.marks(model) if mark.at <= since]
+    before = marks[-1].counts if marks else {}
     return {
-        slot.version: _observed(slot, counts_of(statistics, name), open_requests(statistics, name))
+        slot.version: _observed(
+            slot.version,
+            counted(slot, counts_of(statistics, name)),
+            before.get(slot.version, Counts()),
+            open_requests(statistics, name),
+        )
         for name, slot in state.slots()
         if name in statistics
     }
@@ -82,24 +88,17 @@ def _detail(state: ModelState, seen: Mapping[SlotName, Seen], *, there: bool) ->
     return "; ".join([*waits, *([] if there else ["HAProxy is being told"])])
 
 
-def _observed(slot: Slot, now: Counts, open_now: int) -> Observation:
+def _observed(version: int, now: Counts, before: Counts, open_now: int) -> Observation:
     """What a version did, out of HAProxy's counts: what was sent to it and not answered is an error."""
-    done = counted_since(slot, now)
-    unanswered = max(0, done.tried - done.answered - done.left - open_now)
-    errors = unanswered + done.failed
-    requests = max(done.tried - done.received, errors)
-    return Observation(
-        version=slot.version,
-        requests=requests,
-        errors=errors,
-        retried=min(done.passed_on, errors),
-        latency=_latency(servers.latency(slot.port), slot.counted.latency),
+    tried, answered, failed, left, passed_on, received = (
+        max(0, getattr(now, name) - getattr(before, name))
+        for name in ("tried", "answered", "failed", "left", "passed_on", "received")
     )
-
-
-def _latency(now: Histogram | None, before: Histogram | None) -> Histogram | None:
-    """What was counted in between; a server that began anew counts from nothing."""
-    if now is None or before is None or before.bounds_ms != now.bounds_ms or len(before.counts) != len(now.counts):
-        return now
-    between = tuple(one - other for one, other in zip(now.counts, before.counts, strict=True))
-    return now if min(between, default=0) < 0 else Histogram(bounds_ms=now.bounds_ms, counts=between)
+    errors = max(0, tried - answered - left - open_now) + failed
+    return Observation(
+        version=version,
+        requests=max(tried - received, errors),
+        errors=errors,
+        retried=min(passed_on, errors),
+        latency=minus(now.latency, before.latency),
+    )

@@ -135,18 +135,32 @@ def _wait(until: Callable[[], bool], seconds: float) -> bool:
 
 
 def _end_orphans(home: Home) -> None:
-    """End processes of this home that have no supervisor any more; they would take requests that others should.
+    """End processes of this home that have no supervisor any more; they would take requests that others should."""
+    if not _wait(lambda: not _killed(_orphans(home)), _START_S):
+        raise ServiceUnavailableError(
+            "processes of an earlier supervisor do not end", where=str(home.folder), way_out="end them by hand"
+        )
 
-    Looked for where Linux lists processes, and by this home's own paths only.
-    """
+
+def _killed(pids: list[int]) -> list[int]:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return pids
+
+
+def _orphans(home: Home) -> list[int]:
+    """Looked for where Linux lists processes, and by this home's own paths only."""
     marks = (str(home.haproxy_file), f"{home.folder}/packages/")
+    found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             words = path.read_bytes().decode(errors="replace").split("\0")
-            is_ours = path.stat().st_uid == os.getuid() and any(word.startswith(marks) for word in words)
-            is_guard = "ml_lifecycle.serving.guard" in words and str(home.folder) in words
-            if is_ours or is_guard:
-                os.kill(int(path.parent.name), signal.SIGKILL)
+            guards = "ml_lifecycle.serving.guard" in words and str(home.folder) in words
+            serves = any(word.startswith(marks) for word in words) and ("-W" in words or "--digest" in words)
+            if path.stat().st_uid == os.getuid() and (guards or serves):
+                found.append(int(path.parent.name))
+    return found
 
 
 def _haproxy(settings: HomeSettings) -> str:

@@ -51,6 +51,14 @@ class Slot(Contract):
     """Since then, but before HAProxy began to count anew."""
 
 
+class Mark(Contract):
+    """What was counted at a moment since the shares were last set, so that later windows can be told."""
+
+    at: datetime
+    counts: dict[int, Counts]
+    """By version."""
+
+
 class Routing(Contract):
     """How requests find their version."""
 
@@ -193,7 +201,8 @@ def _serves(state: ModelState, name: SlotName) -> bool:
 
 def asked(state: ModelState, percent: int) -> ModelState:
     """The new slot is to have this share; all, where no other version serves."""
-    beside = _serves(state, state.old) or (state.fallback and state.slot(state.old) is not None)
+    old = state.slot(state.old)
+    beside = _serves(state, state.old) or (state.fallback and old is not None and not old.fault)
     return state.model_copy(update={"asked": percent if beside else ALL})
 
 
@@ -241,7 +250,8 @@ def _looked_after(
     if slot.pid == 0 and look.sound:
         return state.with_slot(name, slot.model_copy(update={"pid": look.pid, "counted": look.counts}))
     problem = _problem(slot, look)
-    if problem and name == state.new and (slot.pid == 0 or _may_take_over(state, seen)):
+    never_served = slot.pid == 0 and state.share_of(name) == 0
+    if problem and name == state.new and (never_served or _may_take_over(state, seen)):
         fault = f"version {slot.version}: {problem}"
         state = state.with_slot(name, slot.model_copy(update={"fault": fault}), fault_at=at)
         if not state.share:
