@@ -8,7 +8,6 @@ docs/reference/http-target.yaml.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -142,7 +141,11 @@ class Adapter:
             for version, digest in sorted(record.versions.items())
         ]
         shown = record.model_dump(mode="json", exclude={"versions"})
-        return record, {**shown, "versions": versions, "traffic": _named(self.endpoint.routed(model))}
+        return record, {
+            **shown,
+            "versions": versions,
+            "traffic": {str(one): percent for one, percent in self.endpoint.routed(model).items()},
+        }
 
     def allowed(self, model: str, move: MoveDone, tags: tuple[str, str], *, restore: bool = False) -> Record | None:
         """Refuse whoever was overtaken; the record that the write is about."""
@@ -260,7 +263,3 @@ def adapter(endpoint: Endpoint, folder: Path) -> FastAPI:
             held.forget(model, environment, (tag, ""))
 
     return app
-
-
-def _named(traffic: Mapping[int, int]) -> dict[str, int]:
-    return json.loads(json.dumps(traffic))  # type: ignore[no-any-return]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI, Response
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ from ml_lifecycle.core.errors import (
     StaleEpochError,
     TargetRefusedError,
 )
+from tests.fakes.endpoint_service import running
 from tests.fakes.kserve_place import client_for, cluster_place, target
 from tests.fakes.kube_api import DNS_1035, Cluster, Object, kube_api
 from tests.fakes.places import Place
@@ -573,6 +575,29 @@ def test_a_namespace_that_is_not_there_is_named(cluster: Cluster, tmp_path: Path
         pytest.raises(ServiceRefusedError, match=r'namespaces "nowhere" not found\); create it'),
     ):
         place.target.deploy(place.move(1), place.means)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "error", "message"),
+    [
+        (200, {"Content-Type": "text/html"}, ServiceRefusedError, "the API server answered with str, not an object"),
+        (502, {"Content-Type": "text/html"}, ServiceUnavailableError, "the API server answered 502"),
+        (429, {}, ServiceUnavailableError, "the API server answered 429"),
+        (302, {"Location": "http://127.0.0.1:9/"}, ServiceUnavailableError, "did not answer"),
+        (403, {}, ServiceRefusedError, "let the connection's account get, list"),
+        (422, {}, ServiceRefusedError, "the API server answered 422"),
+    ],
+)
+def test_whatever_stands_before_the_api_server_is_told_apart(
+    status: int, headers: dict[str, str], error: type[Exception], message: str
+) -> None:
+    app = FastAPI()
+    app.add_api_route("/{path:path}", lambda: Response("<html>" + "x" * 5000, status, headers), response_model=None)
+
+    with running(app) as url, client_for(url) as client, pytest.raises(error, match=message) as told:
+        Namespace(client, "default").get(HTTP_ROUTE, "flights")
+
+    assert len(str(told.value)) < 700
 
 
 def test_an_api_server_that_is_down_may_be_up_again(tmp_path: Path, cluster: Cluster) -> None:
