@@ -255,7 +255,22 @@ def test_a_server_that_is_ready_says_so(client: Client) -> None:
         "ready": True,
         "draining": False,
     }
-    assert "/invocations" in client.get("/openapi.json").json()["paths"]
+
+
+def test_what_it_takes_is_described_for_programs(client: Client) -> None:
+    described = client.get("/openapi.json").json()["paths"]["/invocations"]["post"]["requestBody"]["content"]
+
+    schema = described["application/json"]["schema"]
+    assert schema["properties"]["dataframe_records"]["items"]["properties"] == {
+        "distance": {"type": ["number", "null"]},
+        "carrier": {"type": ["string", "null"]},
+        "temp": {"type": ["number", "null"]},
+    }
+    assert set(described) == {"application/json", "text/csv"}
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(ROW, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({}, schema)
 
 
 def test_a_server_that_drains_still_answers_but_wants_no_more(client: Client) -> None:

@@ -15,7 +15,7 @@ import ml_lifecycle
 from ml_lifecycle.core.contracts import Contract
 from ml_lifecycle.core.errors import InvocationError, LifecycleError, OverloadedError
 from ml_lifecycle.serving.connections import READ_AT
-from ml_lifecycle.serving.protocol import JSON, Asked, answer_body, error_body, read, read_keys
+from ml_lifecycle.serving.protocol import CSV, JSON, Asked, answer_body, error_body, read, read_keys, schema_of
 from ml_lifecycle.serving.request_log import Answered, RequestLog
 from ml_lifecycle.serving.stats import Stats
 from ml_lifecycle.serving.values import columns_of
@@ -96,6 +96,10 @@ class ModelService:
         """What ``/stats`` answers."""
         log = {"written": 0, "dropped": 0, "damaged": 0} if self._log is None else self._log.told()
         return {**self.stats.told(), "log": log}
+
+    def schema(self) -> dict[str, Any]:
+        """What ``/invocations`` takes, as a JSON schema."""
+        return schema_of(self._scorer.info.inputs)
 
     def close(self) -> None:
         """Bring the prediction log to its end; nothing is answered any more."""
@@ -185,7 +189,10 @@ def application(service: ModelService) -> FastAPI:
 
     for path, endpoint in {"/ping": ping, "/version": version, "/health": health, "/stats": stats}.items():
         app.add_api_route(path, endpoint, methods=["GET"], response_model=None)
-    app.add_api_route("/invocations", invocations, methods=["POST"], response_model=None)
+    body = {"required": True, "content": {JSON: {"schema": service.schema()}, CSV: {"schema": {"type": "string"}}}}
+    app.add_api_route(
+        "/invocations", invocations, methods=["POST"], response_model=None, openapi_extra={"requestBody": body}
+    )
     app.routes[-1].app = service.invoke  # type: ignore[attr-defined]  # every route has one
     return app
 

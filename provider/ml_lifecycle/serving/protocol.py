@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from ml_lifecycle.backends.models.inputs import NUMBER
 from ml_lifecycle.core.errors import InvocationError, LifecycleError
 
 JSON: Final = "application/json"
@@ -68,6 +69,30 @@ def read(body: bytes, content_type: str, inputs: Sequence[str]) -> Asked:
         way_out=f"send {JSON} or {CSV}",
         status=_UNSUPPORTED,
     )
+
+
+def schema_of(inputs: Mapping[str, str]) -> dict[str, Any]:
+    """The JSON schema of a request.
+
+    :param inputs: Each input's kind by its name.
+    """
+    values = {name: {"type": ["number" if kind == NUMBER else "string", "null"]} for name, kind in inputs.items()}
+    records = {"type": "array", "items": {"type": "object", "properties": values}}
+    rows = {"type": "array", "items": {"type": "array"}}
+    columns = {name: {"anyOf": [{"type": "array", "items": value}, value]} for name, value in values.items()}
+    split = {"columns": {"type": "array", "items": {"type": "string"}}, "data": rows}
+    forms = {
+        "dataframe_split": {"type": "object", "properties": split, "required": ["data"]},
+        "dataframe_records": records,
+        "instances": {"anyOf": [records, rows]},
+        "inputs": {"anyOf": [{"type": "object", "properties": columns, "required": list(columns)}, records, rows]},
+    }
+    params = {"type": "object", "properties": {KEYS: {"type": "array", "items": {"type": ["string", "integer"]}}}}
+    return {
+        "type": "object",
+        "properties": {**forms, PARAMS: params},
+        "oneOf": [{"required": [form]} for form in forms],
+    }
 
 
 def answer_body(scores: list[Any]) -> bytes:

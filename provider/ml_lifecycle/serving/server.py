@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -86,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LifecycleError as error:
         print(f"{error}", file=sys.stderr)  # noqa: T201  # a program that ends tells why
         return REFUSED
+    # What was loaded stays: no collection has to look through all libraries while a request waits.
+    gc.collect()
+    gc.freeze()
     try:
         _run(service, options)
     finally:
@@ -138,7 +142,7 @@ def _run(service: ModelService, options: argparse.Namespace) -> None:
             await super().startup(sockets)
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's signature
-            if service.draining:
+            if service.draining or not self.started:
                 self.end()
                 return
             service.draining = True
