@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -22,11 +23,16 @@ def at(tools: Tools, hours: float) -> Tools:
     return replace(tools, clock=lambda: NOON + hours * HOUR)
 
 
-def registered(tools: Tools, folder: Path, number: int) -> ModelVersion:
-    """A version whose package is uploaded and whose registration stands in the ledger."""
+def registered(
+    tools: Tools, folder: Path, number: int, *, write: Callable[[Path, int], object] | None = None
+) -> ModelVersion:
+    """A version whose package is uploaded and whose registration stands in the ledger.
+
+    :param write: Fills the package's folder; left out, it holds one small file.
+    """
     package = folder / f"package-{number}"
     package.mkdir()
-    (package / "package.json").write_text(json.dumps({"number": number}))
+    (write or _small)(package, number)
     key = f"{number:064d}"
     tracked = tools.tracking.ensure_run("flights", key, name=str(number), tags={})
     uri = tools.tracking.upload(tracked.run_id, package, "model")
@@ -45,6 +51,10 @@ def registered(tools: Tools, folder: Path, number: int) -> ModelVersion:
     )
     record("register", version, tools, model="flights")
     return version
+
+
+def _small(package: Path, number: int) -> None:
+    (package / "package.json").write_text(json.dumps({"number": number}))
 
 
 def decided(tools: Tools, version: ModelVersion, outcome: str = "approve", by: str = "ada") -> DeploymentJob:
