@@ -283,12 +283,13 @@ def test_what_is_not_there_is_nothing_and_clearing_twice_is_clearing_once(corner
     assert corner.names() == ()
 
 
-def test_s3_itself_compares_when_it_writes() -> None:
+def test_s3_itself_compares_when_it_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     with bucket_of() as (client, bucket):
         corner = BucketPlace(client, bucket, "x/")
         corner.put("a", b"1")
         tag = client.head_object(Bucket=bucket, Key="x/a")["ETag"]
-        corner._get = lambda _: (b"0", '"another tag"')  # type: ignore[method-assign]  # what it saw a moment ago
+        # What it saw a moment ago.
+        monkeypatch.setattr(corner, "_get", lambda _: (b"0", '"another tag"'))
 
         swapped = corner.swap("a", b"0", b"2")
 

@@ -34,7 +34,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two versions, registered; nobody was asked about them."""
     folder = tmp_path_factory.mktemp("template")
     tools = deployment_below(folder, signing_key())
-    for training in ({}, {"seed": 8, "hyperparameters": {"C": 0.5}}):
+    trainings: tuple[dict[str, Any], ...] = ({}, {"seed": 8, "hyperparameters": {"C": 0.5}})
+    for training in trainings:
         record("register", registered(tools, trained(tools, **training)), tools, model="flights")
     return folder
 

@@ -75,9 +75,14 @@ def test_several_classes_get_a_number_each(own: Tools) -> None:
     assert [sum(row) for row in held.answer(ASKED)] == [pytest.approx(1.0, abs=1e-5)] * 3
 
 
-def test_a_model_whose_onnx_answers_otherwise_is_refused(own: Tools) -> None:
+@pytest.mark.parametrize("carriers", [["AA", None, "B6"], ["AA", "UA", "B6"]])
+def test_a_model_whose_onnx_answers_otherwise_is_refused_even_if_training_had_no_such_row(
+    own: Tools, carriers: list[str | None]
+) -> None:
     """skl2onnx does not say where the trees of a forest send a missing value."""
-    model = trained(own, estimator="sklearn.ensemble.RandomForestClassifier")
+    names: list[Any] = [carriers[number % 3] for number in range(400)]
+    table = rows().assign(carrier=names)
+    model = trained(own, dataset(own, table), estimator="sklearn.ensemble.RandomForestClassifier")
 
     with pytest.raises(UntrustedModelError, match=r"ONNX form answers otherwise.*allowed are 1e-05.*without onnx"):
         opened(model, own, "onnx")

@@ -133,10 +133,12 @@ def test_a_discarded_folder_is_gone_whole_with_its_markers_first(root: BucketRoo
         root.store.publish(f"unfinished/{name}", write(name))
     removed: list[list[str]] = []
     delete = root.client.delete_objects
-    root.client.delete_objects = lambda **asked: (
-        removed.append([one["Key"] for one in asked["Delete"]["Objects"]]),
-        delete(**asked),
-    )
+
+    def listed(**asked: Any) -> Any:
+        removed.append([one["Key"] for one in asked["Delete"]["Objects"]])
+        return delete(**asked)
+
+    root.client.delete_objects = listed
 
     root.store.discard("unfinished")
 
@@ -154,7 +156,12 @@ def test_only_the_ends_of_a_large_file_are_fetched_to_see_that_it_is_whole(root:
     root.land("large.parquet", table, row_group_size=50_000)
     fetched: list[str] = []
     get = root.client.get_object
-    root.client.get_object = lambda **asked: (fetched.append(asked["Range"]), get(**asked))[1]
+
+    def listed(**asked: Any) -> Any:
+        fetched.append(asked["Range"])
+        return get(**asked)
+
+    root.client.get_object = listed
 
     root.store.check_complete("large.parquet")
     counted = root.store.count_rows("large.parquet", "late")

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 MIXED_ROWS: Final = 2000
 """Rows that are made of the golden rows' values, each column drawn by itself: combinations that training never saw."""
+_GAPS: Final = 0.1
+"""Share of the mixed values that are missing, and of the categories as many that nobody has heard of: golden rows need
+not hold any, and a device will."""
+_UNHEARD_OF: Final = "a category that nobody has heard of"
 _SEED: Final = 0
 _OPSETS: Final = {"": 17, "ai.onnx.ml": 3}
 """What onnxruntime 1.14 and later run (https://onnxruntime.ai/docs/reference/compatibility.html)."""
@@ -35,8 +39,8 @@ def to_onnx(model: Any, info: PackageInfo, golden: pd.DataFrame) -> bytes:
     :raises UntrustedModelError: a part of the model cannot be written as ONNX, or it answers otherwise.
     """
     converted = _converted(model, info)
-    rows = _mixed(prepare(golden, info.inputs, where=f"golden rows of {info.name}"))
-    worst = _largest_difference(converted, model, info, rows)
+    rows, expected = _asked(model, info, prepare(golden, info.inputs, where=f"golden rows of {info.name}"))
+    worst = _largest_difference(converted, expected, info, rows)
     if not worst <= ONNX_TOLERANCE:
         raise UntrustedModelError(
             f"its ONNX form answers otherwise than the model does, by up to {worst:.3g} (allowed are "
@@ -173,22 +177,39 @@ def _plain(node: Any) -> dict[str, Any]:
     return {**held, **whole, "threshold": node["num_threshold"]}
 
 
-def _mixed(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows, then rows whose every value stands in one of them."""
+def _asked(model: Any, info: PackageInfo, golden: pd.DataFrame) -> tuple[pd.DataFrame, Any]:
+    """The rows that are compared, and the model's own answers, ``(rows, scores)``."""
+    import numpy as np
+
+    rows = _mixed(golden, info.inputs, gaps=_GAPS)
+    try:
+        answers = predict(model, info, rows)
+    except ValueError:
+        # It takes no missing value, or no category that training did not have.
+        rows = _mixed(golden, info.inputs, gaps=0.0)
+        answers = predict(model, info, rows)
+    return rows, np.asarray(answers, dtype="float64").reshape(len(rows), -1)
+
+
+def _mixed(rows: pd.DataFrame, inputs: Mapping[str, str], *, gaps: float) -> pd.DataFrame:
+    """The rows, then rows whose every value stands in one of them, is missing, or is unheard of."""
     import numpy as np
     import pandas as pd
 
     rng = np.random.default_rng(_SEED)
-    drawn = {name: rows[name].to_numpy()[rng.integers(len(rows), size=MIXED_ROWS)] for name in rows.columns}
-    table: pd.DataFrame = pd.concat([rows, pd.DataFrame(drawn)], ignore_index=True)
+    columns = {}
+    for name, kind in inputs.items():
+        drawn, luck = rows[name].to_numpy()[rng.integers(len(rows), size=MIXED_ROWS)], rng.random(MIXED_ROWS)
+        drawn = np.where(luck < gaps, np.nan, drawn)
+        columns[name] = drawn if kind == NUMBER else np.where(luck > 1 - gaps, _UNHEARD_OF, drawn)
+    table: pd.DataFrame = pd.concat([rows, pd.DataFrame(columns)], ignore_index=True)
     return table
 
 
-def _largest_difference(converted: bytes, model: Any, info: PackageInfo, rows: pd.DataFrame) -> float:
+def _largest_difference(converted: bytes, expected: Any, info: PackageInfo, rows: pd.DataFrame) -> float:
     """Relative for answers beyond 1."""
     import numpy as np
 
-    expected = np.asarray(predict(model, info, rows), dtype="float64").reshape(len(rows), -1)
     inputs = [{"name": name, "kind": kind} for name, kind in info.inputs.items()]
     asked = rows.astype(object).where(rows.notna(), None).to_numpy().tolist()
     try:
