@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_a_good_version_gets_all_traffic_and_no_request_fails(place: Tools, home
     settling(lambda: begin(job, place))
     answered = []
     for percent, users in ((30, 900), (60, 500)):
-        settling(lambda percent=percent: shift(step(job, percent), place))
+        settling(partial(shift, step(job, percent), place))
         answered.append(asked(home, users))
         report = conclude_step(step(job, percent), place)
         record("conclude_step", report, place, model="flights")
@@ -122,7 +123,7 @@ def test_a_new_version_that_is_killed_is_rolled_back_and_no_request_fails(
     job = approved(place, tmp_path, 2)
     settling(lambda: begin(job, place))
     for one in (30, 60):
-        settling(lambda one=one: shift(step(job, one), place))
+        settling(partial(shift, step(job, one), place))
         asked(home, 900 if one == 30 else 500)
         if one == percent:
             break
@@ -150,7 +151,7 @@ def test_a_version_that_is_killed_after_its_promotion_is_rolled_back_at_once(
     job = approved(place, tmp_path, 2)
     settling(lambda: begin(job, place))
     for percent, users in ((30, 900), (60, 500)):
-        settling(lambda percent=percent: shift(step(job, percent), place))
+        settling(partial(shift, step(job, percent), place))
         asked(home, users)
         record("conclude_step", concluded(step(job, percent), place), place, model="flights")
     deployment = settling(lambda: promote(job, place))

@@ -37,10 +37,8 @@ EXTRAS = {
     "sklearn": "sklearn",
     "evidently": "evidently",
     "mlflow": "mlflow",
-    "botocore": "amazon",
     "onnxruntime": "onnx",
     "skl2onnx": "onnx",
-    "boto3": "amazon",
     "kubernetes": "kubernetes",
 }
 """Which extra of this package brings a library."""
