@@ -13,7 +13,7 @@ import pytest
 
 ALONE = "integration"
 ROUNDS = (
-    ["-m", f"not services and not {ALONE}", "--numprocesses", "auto", "--dist", "loadfile"],
+    ["-m", f"not services and not {ALONE}", "--numprocesses", "logical", "--dist", "loadfile"],
     ["-m", f"not services and {ALONE}"],
 )
 

@@ -40,6 +40,10 @@ EXTRAS = {
     "onnxruntime": "onnx",
     "skl2onnx": "onnx",
     "kubernetes": "kubernetes",
+    "onnx": "onnx",
+    "fastapi": "serving",
+    "supervisor": "serving",
+    "uvicorn": "serving",
 }
 """Which extra of this package brings a library."""
 
