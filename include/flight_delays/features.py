@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+ROW_WISE = True
+"""What is made of a flight depends on it and the weather alone, whichever flights are beside it: scoring may read a
+partition a batch at a time."""
+
 NUMBERS = ["hour", "minute", "weekday", "distance"]
 CATEGORIES = ["carrier", "origin", "dest"]
 WEATHER = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "precip", "pressure", "visib"]

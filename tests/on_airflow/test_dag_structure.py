@@ -143,7 +143,7 @@ def test_every_form_can_be_sent_without_input(late: dict[str, Any]) -> None:
         "late_train": ["partition", "reason", "max_depth"],
         "late_release": ["version", "reason"],
         "late_rollback": ["reason"],
-        "late_score": ["partition", "reason"],
+        "late_score": ["partition", "partitions", "reason"],
         "late_monitor": ["partition", "reason"],
     }
     for dag in late.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,45 @@ def test_a_request_for_a_partition_that_is_not_there_fails_at_once_and_says_what
     missing = r"rows/2024-12\.parquet, rows/2025-01\.parquet, labels/2024-12\.parquet, labels/2025-01\.parquet"
     message = rf"partition 2024-12, 2025-01 is not there: {missing}; there are 2024-01 to 2024-03"
     assert re.search(message, capsys.readouterr().out)
+
+
+def test_of_several_partitions_each_is_scored_by_a_task_of_its_own(dags: Dags, airflow: Path) -> None:
+    life = dags("several", ("required: always, approvers: [approver]", "required: never"))
+    life["several_train"].test(logical_date=None, run_conf={"partition": "2024-02"})
+    life["several_release"].test(logical_date=None)
+    life["several_score"].test(logical_date=None, run_conf={"partition": "2024-02"})
+    alone = (airflow / "data" / "several" / "2024-02" / "predictions.parquet").read_bytes()
+    shutil.rmtree(airflow / "data" / "several")
+
+    run = life["several_score"].test(
+        logical_date=None, run_conf={"partitions": ["2024-03", "2024-01", "2024-02", "2024-01"]}
+    )
+
+    assert result(run, "resolve")["partitions"] == ["2024-01", "2024-02", "2024-03"]
+    assert result(run, "score")["partition"] == "2024-03"
+    others = [task for task in run.get_task_instances() if task.task_id == "score_others"]
+    assert sorted((task.map_index, str(task.state)) for task in others) == [(0, "success"), (1, "success")]
+    published = {path.name: path for path in (airflow / "data" / "several").iterdir()}
+    assert sorted(published) == ["2024-01", "2024-02", "2024-03"]
+    assert (published["2024-02"] / "predictions.parquet").read_bytes() == alone
+
+
+def test_a_scoring_of_one_partition_skips_the_task_for_others(dags: Dags) -> None:
+    life = dags("single", ("required: always, approvers: [approver]", "required: never"))
+    life["single_train"].test(logical_date=None)
+    life["single_release"].test(logical_date=None)
+
+    run = life["single_score"].test(logical_date=None)
+
+    assert states(run)["score"] == "success"
+    assert states(run)["score_others"] == "skipped"
+    assert run.state == "success"
+
+
+def test_several_partitions_that_are_not_all_there_are_refused_at_once(
+    dags: Dags, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = dags("gap")["gap_score"].test(logical_date=None, run_conf={"partitions": ["2024-01", "2025-01"]})
+
+    assert states(run)["resolve"] == "failed"
+    assert "partition 2025-01 is not there: rows/2025-01.parquet" in capsys.readouterr().out

@@ -228,3 +228,31 @@ def test_what_the_pipeline_does_not_offer_is_refused_by_name(changes: dict[str, 
         merged(**changes)
 
     assert caught.value.way_out
+
+
+def test_a_scoring_may_name_several_partitions_each_counted_once_oldest_first() -> None:
+    request = merged(stream="score", conf={"partitions": ["2013-03", "2012-11", "2013-03"]})
+
+    assert (request.partition, request.partitions) == ("2013-03", ("2012-11", "2013-03"))
+
+
+@pytest.mark.parametrize(
+    ("conf", "message"),
+    [
+        ({"partitions": []}, "does not say which partitions"),
+        ({"partitions": "2013-01"}, r"list 1 to 1,000 of them, such as \[\"2013-01\"\]"),
+        ({"partitions": ["2013-01"], "partition": "2013-01"}, "leave partition empty"),
+        ({"partitions": ["2013-01"] * 1001}, "does not say which partitions"),
+        ({"partitions": [201301]}, "201301 is not text"),
+        ({"partitions": ["2013-1"]}, "'2013-1' does not name a partition"),
+        ({"partitions": ["2013-01", "2013-04"]}, "partition 2013-04 is not there"),
+    ],
+)
+def test_several_partitions_that_cannot_be_meant_are_refused(conf: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        merged(stream="score", conf=conf)
+
+
+def test_only_a_scoring_takes_several_partitions() -> None:
+    with pytest.raises(RequestError, match="a train run takes no 'partitions'"):
+        merged(conf={"partitions": ["2013-01"]})

@@ -14,12 +14,14 @@ Trigger = Literal["manual", "scheduled", "asset", "backfill", "command"]
 TAKES: dict[Stream, tuple[str, ...]] = {
     "train": ("hyperparameters", "partition", "reason"),
     "release": ("reason", "version"),
-    "score": ("partition", "reason"),
+    "score": ("partition", "partitions", "reason"),
     "monitor": ("partition", "reason"),
     "rollback": ("reason", "version"),
     "drill": ("reason",),
 }
 """What a run of each stream may be asked for."""
+MOST_PARTITIONS = 1000
+"""How many partitions one run may be asked for: Airflow maps a task 1,024 times unless it is told otherwise."""
 MAX_FILES = 6
 """How many missing files a message names."""
 MAX_SPANS = 5
@@ -63,8 +65,8 @@ def merge_request(
 ) -> RunRequest:
     """Conf first, else the asset's event, else the schedule, else the newest partition that is there.
 
-    :param conf: ``partition``, ``reason``, ``hyperparameters`` (training) and ``version`` (release, rollback); a value
-        of ``None`` or ``""`` is a form field left empty.
+    :param conf: ``partition``, ``reason``, ``partitions`` (scoring), ``hyperparameters`` (training) and ``version``
+        (release, rollback); a value of ``None`` or ``""`` is a form field left empty.
     :param event: Extra of the asset event that started the run; keys of no concern here are passed over. A training
         leaves out the partitions that it names as ``excluded``, and reaches further back for them, unless conf names
         a partition; a rollback is about the ``epoch`` that it names.
@@ -79,7 +81,10 @@ def merge_request(
     told = _filled(event)
     partitions: tuple[str, ...] = ()
     excluded = _excluded(told) if stream == "train" and "partition" not in asked else ()
-    if "partition" in TAKES[stream]:
+    if "partitions" in asked:
+        partitions = _several(asked, every)
+        _refuse_absent(partitions, available, held or {}, every)
+    elif "partition" in TAKES[stream]:
         newest = _partition(asked, told, scheduled, available, held or {})
         count = window if stream == "train" else 1
         partitions = window_without(newest, every, count, excluded=excluded, available=available)
@@ -132,6 +137,19 @@ def _partition(
     if available:
         return max(available)
     raise _nothing_there(held, ())
+
+
+def _several(asked: Mapping[str, Any], every: Every) -> tuple[str, ...]:
+    """The partitions that a run names, each once, oldest first."""
+    names = asked["partitions"]
+    if not isinstance(names, list) or not 0 < len(names) <= MOST_PARTITIONS or "partition" in asked:
+        raise RequestError(
+            f"{str(names)[:100]!r} does not say which partitions",
+            where="conf: partitions",
+            way_out=f'list 1 to {MOST_PARTITIONS:,} of them, such as ["{EXAMPLES[every]}"], and leave partition empty',
+        )
+    texts = [_text("partitions", name) for name in names]
+    return tuple(sorted({window_of(name, every, 1)[0] for name in texts}))
 
 
 def _nothing_there(held: Mapping[str, Sequence[str]], excluded: Sequence[str]) -> RequestError:

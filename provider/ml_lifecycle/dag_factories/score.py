@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Param
 
 from ml_lifecycle.dag_factories.base import (
     LOOK_EVERY_S,
@@ -18,7 +18,7 @@ from ml_lifecycle.dag_factories.base import (
     stream_dag,
     text_field,
 )
-from ml_lifecycle.operators.scoring import ScoreBatchOperator
+from ml_lifecycle.operators.scoring import ListOtherPartitionsOperator, ScoreBatchOperator
 from ml_lifecycle.sensors.data import DatasetReadySensor
 from ml_lifecycle.sensors.deployment import ModelVersionSensor
 
@@ -29,7 +29,7 @@ OPEN_RUNS = 4
 
 
 def score_dag(pipeline: Pipeline) -> DAG:
-    """Wait for the data and for a champion, then score."""
+    """Wait for the data and for a champion, then score; of several partitions, each on a worker of its own."""
     data, model = pipeline.data, pipeline.model
     scoring = scoring_of(pipeline)
     sources = [data.source, *data.related.values()]
@@ -48,16 +48,21 @@ def score_dag(pipeline: Pipeline) -> DAG:
             poke_interval=LOOK_EVERY_S,
             timeout=SENSOR_TIMEOUT_S,
         )
-        score = ScoreBatchOperator(
-            task_id="score",
-            model=model,
-            request=request,
-            source=plain(data.source),
-            related=related_of(data),
-            columns=columns_of(data),
-            scored=plain(scoring.output),
-        )
-        [data_ready, champion_ready] >> score
+        what: dict[str, Any] = {
+            "model": model,
+            "request": request,
+            "source": plain(data.source),
+            "related": related_of(data),
+            "columns": columns_of(data),
+            "scored": plain(scoring.output),
+            "max_bad": scoring.max_bad,
+        }
+        score = ScoreBatchOperator(task_id="score", **what)
+        # Skipped where the run is about one partition.
+        listed = ListOtherPartitionsOperator(task_id="list_others", model=model, request=request)
+        others = ScoreBatchOperator.partial(task_id="score_others", **what).expand(partition=listed.output)
+        data_ready >> [score, others]
+        champion_ready >> [score, others]
     return dag
 
 
@@ -74,12 +79,19 @@ def _dag(pipeline: Pipeline, scoring: ScoringSection) -> DAG:
         pipeline,
         "score",
         does="Scores a partition by the champion, and publishes the predictions once. It waits for the partition and "
-        f"for a champion. It runs {when}by hand.",
+        f"for a champion. It runs {when}by hand: then also for several partitions side by side.",
         schedule=cron(scoring.schedule),
         start=scoring.start,
         end=scoring.end,
         params={
             "partition": partition_field(pipeline, "score"),
+            "partitions": Param(
+                None,
+                type=["null", "array"],
+                items={"type": "string"},
+                title="Partitions",
+                description="Several partitions to score side by side, one a line; then leave the field above empty.",
+            ),
             "reason": text_field("Reason", "Why this scoring is asked for."),
         },
         max_active_runs=OPEN_RUNS,

@@ -15,13 +15,27 @@ if TYPE_CHECKING:
     from ml_lifecycle.stages.runner import Tools
 
 
+class ListOtherPartitionsOperator(LifecycleOperator):
+    """The partitions that a request asks for beside its newest one: a list, for a task that is mapped over it."""
+
+    stream: Stream = "score"
+
+    def work(self, context: Context, tools: Tools) -> list[str]:
+        """Their names, oldest first."""
+        return list(self.resolved(context, tools).partitions[:-1])
+
+
 class ScoreBatchOperator(LifecycleOperator):
     """Score a partition by the champion, exactly once; returns a ``ScoredPartition`` and emits the ``scored`` asset.
+
+    A try that was killed leaves finished parts, which the next one goes on from.
 
     :param source: The rows, ``{"uri": "flights/{{ partition }}.parquet"}``.
     :param columns: ``{"key": ..., "time": ..., "target": ...}``.
     :param scored: Folder of the predictions, ``{"uri": "scored/{{ partition }}"}``.
     :param related: Tables that the features need beside the rows, by name.
+    :param partition: Which one of several that the request asks for; left out, its newest. Map the operator over it.
+    :param max_bad: Share of the rows that may be quarantined because they cannot be scored, 0 to below 1.
     """
 
     stream: Stream = "score"
@@ -34,6 +48,7 @@ class ScoreBatchOperator(LifecycleOperator):
         columns: Mapping[str, Any],
         scored: Mapping[str, Any],
         related: Mapping[str, Mapping[str, Any]] | None = None,
+        max_bad: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(model=model, **{"outlets": [scored_asset(model)], **kwargs})
@@ -41,6 +56,7 @@ class ScoreBatchOperator(LifecycleOperator):
         self.columns = columns
         self.scored = scored
         self.related = related
+        self.max_bad = max_bad
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:
         """The published predictions' reference, as plain JSON."""
@@ -53,8 +69,12 @@ class ScoreBatchOperator(LifecycleOperator):
             related=self.related or {},
             columns=self.columns,
             output=self.scored,
+            partition=self.partition,
+            max_bad=self.max_bad,
         )
         done = self.conclude(scoring.score, job, tools)
+        if done.quarantined_rows:
+            self.log.warning("%s rows lie in quarantine: %s", f"{done.quarantined_rows:,}", done.quarantined_for)
         extra = {"partition": done.partition, "version": done.version, "rows": done.rows}
         announce(context, scored_asset(self.model), {"model": self.model, **extra})
         return done.to_xcom()

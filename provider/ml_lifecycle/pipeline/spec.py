@@ -560,6 +560,12 @@ class ScoringSection(Section):
     """Last day whose interval is scored."""
     output: OutputSection = Field(examples=["scored/{{ partition }}"])
     """Folder of a partition's predictions, below the data root."""
+    max_bad: Annotated[float, BeforeValidator(parse_share), WithJsonSchema(_SHARE_SCHEMA)] = Field(
+        default=0.0, ge=0, lt=1
+    )
+    """Share of a partition's rows that may be quarantined because they cannot be scored, such as 1%: a key that is
+    missing or not unique, a text where a number is expected. With more of them, and by default with any, the run
+    fails."""
 
 
 _NO_BLOCK = "none"
