@@ -9,13 +9,15 @@ import stat
 import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
 from ml_lifecycle.backends.serving_home.control import HAPROXY
 from ml_lifecycle.backends.serving_home.haproxy import map_path
 from ml_lifecycle.backends.serving_home.report import report
-from serving_drills import BODY, MODEL, Machine, killing, rolling_back, shifting
+from ml_lifecycle.backends.serving_home.standing import start
+from serving_drills import BODY, MODEL, Machine, home_up, killing, rolling_back, shifting
 from tests.fakes.local_place import ask, clear
 from tests.fakes.local_place import machine as shared_machine
 
@@ -191,7 +193,8 @@ def test_packages_that_were_changed_afterwards_are_not_served(machine: Machine) 
 
     machine.target.deploy(move, machine.means)
 
-    assert machine.settled().ready == (1, 2)  # it was fetched again
+    # It was fetched again.
+    assert sorted(machine.until(lambda seen: len(seen.ready) > 1).ready) == [1, 2]
 
 
 def test_the_command_tells_what_runs(machine: Machine) -> None:
@@ -202,3 +205,28 @@ def test_the_command_tells_what_runs(machine: Machine) -> None:
     assert found.sound
     assert [(one.model, one.traffic) for one in found.models] == [(MODEL, {1: 100})]
     assert {"haproxy", "guard"} < {one.name for one in found.processes}
+
+
+def test_a_supervisor_that_was_killed_leaves_nothing_that_goes_on_serving(tmp_path: Path) -> None:
+    with home_up() as home:
+        machine = Machine(home, tmp_path)
+        machine.promoted(1)
+        machine.split(machine.deployed(2), 50)
+        before = {process.pid for process in home.supervisor.processes().values()}
+        os.kill(home.supervisor.pid(), signal.SIGKILL)
+
+        start(home, home.settings())
+
+        seen = machine.until(lambda seen: sorted(seen.ready) == [1, 2])
+        after = {process.pid for process in home.supervisor.processes().values()}
+        assert (dict(seen.traffic), seen.fault, before & after) == ({1: 50, 2: 50}, "", set())
+        assert not any(_command(pid) for pid in before)
+        assert {ask(home, f"user {number}") for number in range(60)} == {1, 2}
+
+
+def _command(pid: int) -> bytes:
+    """Empty for what has ended, even where nobody has looked yet."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

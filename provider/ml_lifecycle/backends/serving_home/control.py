@@ -68,7 +68,7 @@ def _settle(home: Home) -> bool:
         there = True
         for state in states:
             _route(home, state)
-    there = home.supervisor.update(dict.fromkeys(programs)) and there
+    there = home.supervisor.update(programs) and there
     if there:
         home.drop_packages(states)
         home.drop_logs({*programs, "supervisord"})

@@ -22,7 +22,7 @@ from ml_lifecycle.backends.files import digest_of_folder, publish_file, publish_
 from ml_lifecycle.backends.serving_home.haproxy import Configuration, Runtime, configuration, map_path, map_text
 from ml_lifecycle.backends.serving_home.state import Mark, ModelState, Slot
 from ml_lifecycle.backends.serving_home.supervisor import Program, Supervisor
-from ml_lifecycle.core.contracts import Contract
+from ml_lifecycle.core.contracts import Contract, digest_of
 from ml_lifecycle.core.errors import ConfigurationError, DataError, ServiceUnavailableError
 
 _LONGEST_PATH: Final = 80
@@ -314,8 +314,9 @@ class Home:
 
 
 def program_name(model: str, slot: Slot) -> str:
-    """What supervisord calls a version's server."""
-    return f"{model}.{slot.version}.{slot.port}"
+    """What supervisord calls a version's server: another name for whatever is started otherwise."""
+    started_as = digest_of([slot.digest, *slot.trusted_types])[:8]
+    return f"{model}.{slot.version}.{started_as}.{slot.port}"
 
 
 def _copy(source: Path, draft: Path) -> None:

@@ -6,7 +6,7 @@ import http.client
 import shlex
 import socket
 import xmlrpc.client
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,8 +17,9 @@ from ml_lifecycle.core.errors import ServiceRefusedError, ServiceUnavailableErro
 _TIMEOUT_S: Final = 5.0
 _ENDING, _BAD_NAME, _ALREADY_STARTED, _NOT_RUNNING, _ALREADY_ADDED, _STILL_RUNNING = 6, 10, 60, 70, 90, 91
 """Faults of its interface: http://supervisord.org/api.html."""
-_RUNNING: Final = ("STARTING", "RUNNING")
-_ENDED: Final = ("BACKOFF", "EXITED", "FATAL", "STOPPED", "UNKNOWN")
+_ENDED: Final = ("BACKOFF", "EXITED", "FATAL", "UNKNOWN")
+_TO_START: Final = ("FATAL", "STOPPED")
+"""What a program that shall run is not left in: it was ended a moment ago, or by hand, or gave up."""
 
 _TOP = """\
 ; Written by ml-lifecycle; what is changed here by hand is written over.
@@ -97,7 +98,7 @@ class Process:
 
     @property
     def ended(self) -> bool:
-        """Whether it ended, or never began."""
+        """Whether it ended, and nobody asked it to."""
         return self.state in _ENDED
 
 
@@ -124,30 +125,29 @@ class Supervisor:
             for one in found
         }
 
-    def update(self, wanted: Mapping[str, object]) -> bool:
+    def update(self, wanted: Collection[str]) -> bool:
         """Start programs that were added to the configuration, end those that were taken out; returns without waiting.
 
         :param wanted: Names of all programs that shall run.
         :returns: Whether nothing is left to do.
         """
-        groups = {str(one["group"]) for one in self._call("getAllProcessInfo")}
-        if missing := set(wanted) - groups:
+        processes = self.processes()
+        if missing := set(wanted) - set(processes):
             self._call("reloadConfig")
             for name in sorted(missing):
                 self._call("addProcessGroup", name, but=(_ALREADY_ADDED,))
-        idle = sorted(groups - set(wanted))
+        idle = sorted(set(processes) - set(wanted))
         for name in idle:
             self._call("stopProcessGroup", name, False, but=(_BAD_NAME, _NOT_RUNNING))  # noqa: FBT003  # its interface
             self._call("removeProcessGroup", name, but=(_BAD_NAME, _STILL_RUNNING))
-        return not missing and not idle
+        still = [name for name in wanted if name in processes and processes[name].state in _TO_START]
+        for name in still:
+            self._call("startProcess", name, False, but=(_ALREADY_STARTED,))  # noqa: FBT003  # its interface
+        return not (missing or idle or still)
 
     def signal(self, name: str, signal: str) -> None:
         """Send a signal to a program."""
         self._call("signalProcess", name, signal, but=(_NOT_RUNNING,))
-
-    def start(self, name: str) -> None:
-        """Start a program that ended."""
-        self._call("startProcess", name, False, but=(_ALREADY_STARTED,))  # noqa: FBT003  # its interface
 
     def shut_down(self) -> None:
         """End every program, then itself; returns without waiting."""
