@@ -65,6 +65,8 @@ class RolloutStepOperator(UnderDecision):
 
         job = self._step_job(context, tools)
         with _skipped_when_superseded():
+            if rollout.taken_back(job, tools) is not None:
+                return self._concluded(context, tools, is_over=False)
             if self.percent:
                 self.conclude(rollout.shift, job, tools)
             report = rollout.look(job, tools)

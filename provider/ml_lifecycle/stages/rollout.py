@@ -124,7 +124,11 @@ def conclude_step(job: StepJob, tools: Tools) -> StepReport:
     """What the step comes to; where it fails, the version before gets everything back at once.
 
     The digest that failed is not released again without a person's new approval.
+
+    :raises StillSettlingError: the target is on its way back; call again.
     """
+    if ended := taken_back(job, tools):
+        return ended
     report = _shown(look(job, tools), tools)
     if _ends_here(report, job, tools):
         # Written down first: the move back must not be without its reason.
@@ -137,6 +141,25 @@ def conclude_step(job: StepJob, tools: Tools) -> StepReport:
                     way_out="there is no version before to go back to; mend it, then release again",
                 )
             take_back(rollout.move, why_not(report), tools)
+    return report
+
+
+def taken_back(job: StepJob, tools: Tools) -> StepReport | None:
+    """What this step came to where it ended the rollout: the way back is gone to its end; ``None`` where it did not.
+
+    By then the decision gives no right any more, and the way back needs none.
+
+    :raises StillSettlingError: the target is on its way back; call again.
+    """
+    moves = tools.ledger.moves(job.request.model, tools.environment)
+    move = next((one for one in moves if one.decision_id == job.decision.ask.ask_id), None)
+    report = report_of(move, job.percent, tools) if move is not None else None
+    if move is None or report is None:
+        return None
+    back = tools.ledger.rolled_back(move.model, move.environment, _way_back(move))
+    if back is None or back.reason != why_not(report):
+        return None
+    take_back(move, back.reason, tools)
     return report
 
 
@@ -189,7 +212,7 @@ def promote(job: DeploymentJob, tools: Tools) -> Deployment:
 
 def take_back(move: Move, why: str, tools: Tools) -> Deployment:
     """End a rollout: all traffic to the version before, under a move of its own; however often it is called, once."""
-    key = f"{ANALYSIS} of epoch {move.epoch}"
+    key = _way_back(move)
     back = tools.ledger.rolled_back(move.model, move.environment, key) or tools.ledger.rollback(
         move.model,
         move.environment,
@@ -202,6 +225,11 @@ def take_back(move: Move, why: str, tools: Tools) -> Deployment:
     deployment = carry_out(back, places_of(back, move.target, tools), no_objection, tools)
     note(move, "superseded", {"by": back.epoch}, tools)
     return deployment
+
+
+def _way_back(move: Move) -> str:
+    """The key of the rollback that ends a rollout."""
+    return f"{ANALYSIS} of epoch {move.epoch}"
 
 
 def warm_until(job: RetirementJob, tools: Tools) -> datetime:
