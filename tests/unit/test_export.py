@@ -13,12 +13,13 @@ import pytest
 
 from ml_lifecycle.__main__ import main
 from ml_lifecycle.backends.data.local import LocalStore
-from ml_lifecycle.backends.export.loader import open_bundle
+from ml_lifecycle.backends.export.loader import follow, open_bundle
 from ml_lifecycle.backends.ledger.sql import SqlLedger
 from ml_lifecycle.backends.signing.keys import write_signing_key
 from ml_lifecycle.backends.tracking.local import LocalTracking
 from ml_lifecycle.core.contracts import ExportedBundle, ModelVersion, Move, RunRequest
 from ml_lifecycle.core.errors import ConfigurationError, NoDecisionError, RequestError, StaleEpochError
+from ml_lifecycle.stages.deployment import RollbackJob, deploy, roll_back
 from ml_lifecycle.stages.export import ExportJob, export
 from ml_lifecycle.stages.runner import Tools, record, run
 from tests.fakes.bundle_place import signing_key
@@ -172,6 +173,29 @@ def test_nothing_goes_out_where_there_is_no_key(place: Tools) -> None:
 
     with pytest.raises(ConfigurationError, match="no key to sign bundles with"):
         exported(replace(place, signing_key=lambda: None))
+
+
+# --- The channel -----------------------------------------------------------------------------------------------------
+
+
+def test_releases_and_a_rollback_reach_the_devices_of_a_channel(place: Tools, tmp_path: Path) -> None:
+    target = {"backend": "bundle", "folder": str(tmp_path / "channels"), "onnx": True}
+    channel, state = tmp_path / "channels/flights/stable", tmp_path / "device.json"
+    seen = []
+    for number in (1, 2):
+        job = decided(place, version_of(place, number))
+        deployed = deploy(job.model_copy(update={"target": target}), place)
+        assert deployed is not None
+        seen.append(follow(channel, KEY, state=state).manifest)
+    order = RunRequest(model="flights", stream="rollback", reason="bad", requester="eve")
+
+    back = roll_back(RollbackJob(request=order), place)
+
+    seen.append(follow(channel, KEY, state=state).manifest)
+    assert back.traffic == {"1": 100}
+    assert [told["version"] for told in seen] == [1, 2, 1]
+    assert seen[2]["decision_id"] == seen[0]["decision_id"] != seen[1]["decision_id"]
+    assert seen[2]["dataset_fingerprint"] == version_of(place, 1).dataset_fingerprint
 
 
 # --- The commands ----------------------------------------------------------------------------------------------------

@@ -226,10 +226,11 @@ def origin_of(move: Move, tools: Tools) -> Origin:
     """What the ledger knows of where a move's version comes from."""
     moves = (one for one in reversed(tools.ledger.moves(move.model, move.environment)) if one.epoch <= move.epoch)
     released = next((one for one in moves if one.kind == "release" and one.digest == move.digest), move)
-    trained = training_of(move.model, move.digest, tools)
-    return Origin(
-        decision_id=released.decision_id, dataset_fingerprint=trained.dataset.fingerprint if trained is not None else ""
+    found = tools.ledger.results(
+        move.environment, move.model, "register", version=move.version, digest=move.digest, limit=1
     )
+    fingerprint = str(found[0]["content"]["dataset_fingerprint"]) if found else ""
+    return Origin(decision_id=released.decision_id, dataset_fingerprint=fingerprint)
 
 
 @contextmanager
