@@ -318,7 +318,7 @@ class Amazon:
                 found.reason = f"The primary container did not pass the ping health check: {error}"
                 return
             started[asked["VariantName"]] = Variant(asked, weight, count, container)
-        if self.broken_rollback:
+        if self.broken_rollback and pending.kind == "config":
             self.broken_rollback = False
             found.status, found.reason = "UpdateRollbackFailed", "no capacity"
             return
@@ -447,6 +447,8 @@ class Amazon:
         return {"PolicyARN": "arn"}
 
     def describe_scaling_policies(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if "ScalableDimension" in asked and "ResourceId" not in asked:
+            raise RefusedError("Resource ID must be specified with a scalable dimension")
         held = [self.policies[one] for one in asked["PolicyNames"] if one in self.policies]
         return {"ScalingPolicies": [{**one, "PolicyARN": "arn", "CreationTime": 1.0} for one in held]}
 

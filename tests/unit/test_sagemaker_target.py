@@ -502,6 +502,10 @@ def test_the_ledger_can_keep_a_targets_options_and_make_the_same_target_of_them(
         {"update_within": "soon"},
         {"data_capture": {"percent": 0}},
         {"prefix": "../models"},
+        {"tags": 5},
+        {"tags": "team"},
+        {"tags": {"team": 1, 2: "a"}},
+        {"tags": {"team": "{}"}},
         {"surprise": 1},
     ],
 )

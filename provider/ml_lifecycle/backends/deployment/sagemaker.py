@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -40,7 +40,8 @@ _ARN: Final = r"^arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$"
 _PREFIX: Final = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
 _BUCKET: Final = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 
-Pairs: TypeAlias = "tuple[tuple[str, str], ...]"
+TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9 _.:/=+@-]{1,128}$")]
+TagValue = Annotated[str, Field(pattern=r"^[A-Za-z0-9 _.:/=+@-]{0,256}$")]
 
 
 class _Options(BaseModel):
@@ -97,7 +98,7 @@ class SageMakerTarget(SplittingTarget):
     data_capture: DataCapture | None = None
     package_group: str = Field(default="", pattern=r"^([a-zA-Z0-9](-?[a-zA-Z0-9]){0,62})?$")
     """Model package group that mirrors what is approved and what was rolled back; empty for none."""
-    tags: Pairs = ()
+    tags: tuple[tuple[TagKey, TagValue], ...] = Field(default=(), max_length=40)
     """Beside the product's own, on everything that is made."""
     update_within: StoredDuration = timedelta(hours=1)
     """How long an update may take before it counts as stuck."""
@@ -105,8 +106,8 @@ class SageMakerTarget(SplittingTarget):
     @field_validator("tags", mode="before")
     @classmethod
     def _paired(cls, tags: Any) -> Any:
-        pairs = tags.items() if isinstance(tags, Mapping) else tags
-        return tuple(sorted(tuple(pair) for pair in pairs))
+        pairs = list(tags.items()) if isinstance(tags, Mapping) else tags
+        return tuple(sorted((tuple(pair) for pair in pairs), key=str)) if isinstance(pairs, list | tuple) else tags
 
     # --- Writing ---------------------------------------------------------------------------------------------------
 
@@ -243,6 +244,9 @@ class SageMakerTarget(SplittingTarget):
 
     def _alone(self, move: Move, means: Means, writer: EndpointWriter, seen: Endpoint | None) -> Wanted:
         name = variant_name(move.version, move.digest)
+        if seen is not None and seen.coming != seen.config and name not in {one.name for one in seen.variants}:
+            # It may come with an update that is under way, and be taken back with it.
+            seen = writer.at_rest(seen)[0]
         present = variants_of(writer.calls, seen.coming) if seen is not None and seen.status != MIXED else {}
         if seen is not None and name in present:
             return Wanted({name: ALL}, seen.coming if set(present) == {name} else "")

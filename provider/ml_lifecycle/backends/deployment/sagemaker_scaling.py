@@ -37,7 +37,9 @@ def ensure_scaled(calls: AmazonCalls, endpoint: str, variants: Sequence[str], sc
     """Have every one of these variants scale that does not yet; they have to exist."""
     policies = {f"{endpoint}-{one}": _resource(endpoint, one) for one in variants}
     listed = calls.pages(
-        *(_SERVICE, "describe_scaling_policies", "ScalingPolicies"), **_NAMESPACE, PolicyNames=list(policies)
+        *(_SERVICE, "describe_scaling_policies", "ScalingPolicies"),
+        ServiceNamespace=_NAMESPACE["ServiceNamespace"],
+        PolicyNames=list(policies),
     )
     for there in [one["PolicyName"] for one in listed]:
         policies.pop(there, None)
