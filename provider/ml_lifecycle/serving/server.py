@@ -14,6 +14,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -98,12 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _service(options: argparse.Namespace) -> ModelService:
-    try:
-        import fastapi
-        import uvicorn
-    except ImportError as error:
-        raise MissingLibraryError(error.name or "fastapi", "serving") from None
-    del fastapi, uvicorn
+    for library in ("fastapi", "uvicorn"):
+        if find_spec(library) is None:
+            raise MissingLibraryError(library, "serving")
     from ml_lifecycle.serving.scorer import Scorer
 
     served = ServedModel(model=options.model, version=options.version, digest=options.digest)
