@@ -43,14 +43,19 @@ class StatusTrigger(BaseTrigger):
     :param arguments: The probe's keyword arguments, plain JSON.
     :param interval_s: Seconds between two looks.
     :param deadline: ISO 8601 moment after which the wait is over.
+    :param stop: ``module:function`` of this package that ends what is waited for, with the probe's arguments, where a
+        person ends the task; left out, it goes on.
     """
 
-    def __init__(self, *, probe: str, arguments: dict[str, Any], interval_s: float, deadline: str) -> None:
+    def __init__(
+        self, *, probe: str, arguments: dict[str, Any], interval_s: float, deadline: str, stop: str = ""
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
         self.probe = probe
         self.arguments = arguments
         self.interval_s = interval_s
         self.deadline = deadline
+        self.stop = stop
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """What the triggerer needs to go on with the wait, after a restart too."""
@@ -59,7 +64,7 @@ class StatusTrigger(BaseTrigger):
             "arguments": self.arguments,
             "interval_s": self.interval_s,
             "deadline": self.deadline,
-        }
+        } | ({"stop": self.stop} if self.stop else {})
         return f"{type(self).__module__}.{type(self).__qualname__}", values
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -75,6 +80,11 @@ class StatusTrigger(BaseTrigger):
                 yield TriggerEvent(outcome)  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
                 return
             await asyncio.sleep(self.interval_s)
+
+    async def on_kill(self) -> None:
+        """End what is waited for: a person failed, cleared or passed the task."""
+        if self.stop:
+            await asyncio.to_thread(load_probe(self.stop), **self.arguments)
 
 
 def look(probe: Probe, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -89,13 +89,18 @@ def wait(
     then: str,
     within: timedelta,
     every_s: float = LOOK_EVERY_S,
+    stop: str = "",
 ) -> NoReturn:
     """Wait without a worker until a probe is ready, then go on with the task's method ``then``.
+
+    :param stop: What ends what is waited for, where a person ends the task.
 
     :raises TaskDeferred: always.
     """
     deadline = datetime.now(timezone.utc) + within
-    trigger = StatusTrigger(probe=probe, arguments=dict(arguments), interval_s=every_s, deadline=deadline.isoformat())
+    trigger = StatusTrigger(
+        probe=probe, arguments=dict(arguments), interval_s=every_s, deadline=deadline.isoformat(), stop=stop
+    )
     # The time-out ends the wait where no triggerer runs.
     task.defer(trigger=trigger, method_name=then, timeout=within + NO_TRIGGERER)
     raise AssertionError("defer() raises")
