@@ -384,7 +384,7 @@ def simulate(lines: list[Scene], *, workers: int) -> list[dict[str, Any]]:
 
 
 def missed(lines: list[dict[str, Any]]) -> list[str]:
-    """Goals that were missed, in words."""
+    """Goals that were missed, in words; what is rare in a line, by two standard errors."""
     words = [
         f"{line['name']}: {line['caught']:.1%} rolled back before {EXPOSED:,} answers"
         for line in lines
@@ -393,8 +393,12 @@ def missed(lines: list[dict[str, Any]]) -> list[str]:
     return words + [
         f"{line['name']}: {line['rolled_back']:.1%} rolled back"
         for line in lines
-        if line["goal"] == "spared" and line["rolled_back"] > MOST_WRONGED
+        if line["goal"] == "spared" and line["rolled_back"] > MOST_WRONGED + 2 * _error(line["replicates"])
     ]
+
+
+def _error(replicates: int) -> float:
+    return float((MOST_WRONGED * (1 - MOST_WRONGED) / replicates) ** 0.5)
 
 
 def table(lines: list[dict[str, Any]]) -> str:
@@ -445,7 +449,7 @@ def _curves(axis: Any, lines: list[dict[str, Any]], names: tuple[str, ...], of: 
         if line[of]:
             heights = [place / 20 * line[share] for place in range(21)]
             axis.plot([*line[of], DAY], [*heights, line[share]], color=hue, label=name, lw=1.5)
-    axis.set(xscale="log", ylim=(0, 1.03), xlim=(10 if of == "answered" else 5_000, DAY))
+    axis.set(xscale="log", ylim=(0, 1.03), xlim=(10 if of == "answered" else 2_500, DAY))
     axis.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
     ticks = [tick for tick in (10, 100, 1_000, 5_000, 10_000, 20_000, 50_000, 100_000) if tick >= axis.get_xlim()[0]]
     axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks], rotation=30)
