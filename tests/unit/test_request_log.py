@@ -241,6 +241,18 @@ def test_a_full_memory_drops_and_counts(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(read_predictions(tmp_path, "flights")) == 2
 
 
+def test_a_few_large_requests_fill_the_memory_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_log, "_MOST_ROWS", 3)
+    monkeypatch.setattr(request_log, "_PAUSE_S", 60.0)
+    log = RequestLog(LogOptions(tmp_path), SEGMENT)
+
+    for number in range(3):
+        log.put(answered(request_id=f"r{number}"))
+    log.close()
+
+    assert log.told() == {"written": 2, "dropped": 4, "damaged": 0}
+
+
 def test_a_full_disk_drops_and_counts_and_the_log_goes_on_afterwards(tmp_path: Path) -> None:
     log = RequestLog(LogOptions(tmp_path), SEGMENT)
     folder = tmp_path / OPEN / "endpoint=flights"

@@ -38,6 +38,7 @@ ENDING: Final = ".jsonl"
 BROKEN: Final = ".broken"
 """Behind the name of a file that cannot be brought in, for people to look at."""
 _MOST_WAITING: Final = 10_000
+_MOST_ROWS: Final = 200_000
 _PAUSE_S: Final = 0.1
 _MOST_BYTES: Final = 16 * 1024 * 1024
 _END_S: Final = 30.0
@@ -96,6 +97,7 @@ class RequestLog:
         self._folder = options.root / OPEN / f"endpoint={segment.endpoint}"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._waiting: deque[Answered] = deque()
+        self._rows = 0
         self._ends = threading.Event()
         self._file: BufferedRandom | None = None
         self._path = self._folder
@@ -110,9 +112,11 @@ class RequestLog:
 
     def put(self, answered: Answered) -> None:
         """Take note of an answer; returns at once, whatever happens to it."""
-        if len(self._waiting) >= _MOST_WAITING:
+        is_full = len(self._waiting) >= _MOST_WAITING or self._rows + answered.rows > _MOST_ROWS
+        if is_full and self._waiting:
             self.dropped += answered.rows
             return
+        self._rows += answered.rows
         self._waiting.append(answered)
 
     def told(self) -> dict[str, int]:
@@ -141,6 +145,8 @@ class RequestLog:
 
     def _write_waiting(self) -> None:
         taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        # Nearly what waits: a request that comes at this moment is not counted.
+        self._rows = 0
         if not taken:
             return
         rows = sum(one.rows for one in taken)
