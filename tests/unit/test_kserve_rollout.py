@@ -20,7 +20,7 @@ from ml_lifecycle.stages.champion import means_of
 from ml_lifecycle.stages.deployment import deploy
 from ml_lifecycle.stages.reconciliation import snapshot
 from ml_lifecycle.stages.release_right import DeploymentJob
-from ml_lifecycle.stages.rollout import StepJob, begin, conclude_step, promote, shift
+from ml_lifecycle.stages.rollout import RetirementJob, StepJob, begin, conclude_step, promote, retire, shift
 from ml_lifecycle.stages.runner import Tools, record, run
 from tests.fakes.champions import NOON, decided, registered
 from tests.fakes.endpoint_service import running
@@ -149,6 +149,21 @@ def test_a_version_whose_pods_die_at_half_of_the_traffic_is_rolled_back(release:
     assert report.verdict is Verdict.FAIL
     assert (head.kind, head.version, release.traffic()) == ("rollback", 1, {1: 100})
     assert "ModelLoadFailed" in head.reason
+
+
+def test_a_version_whose_pods_die_after_its_promotion_gives_everything_back(release: Release) -> None:
+    release.there(lambda: begin(release.job, release.tools))
+    for percent in (10, 50):
+        release.passed(percent)
+    deployment = release.there(lambda: run(promote, release.job, release.tools, model="flights"))
+    release.cluster.broken.add(2)
+
+    job = RetirementJob(request=release.job.request, deployment=deployment)
+    after = release.there(lambda: run(retire, job, release.tools, model="flights"))
+
+    assert (after.champion.version, after.champion.kind, release.traffic()) == (1, "rollback", {1: 100})
+    assert "ModelLoadFailed" in after.champion.reason
+    assert release.tools.ledger.deployment_states(after.champion) == ("intent", "observed", "done")
 
 
 def test_a_version_whose_pods_never_start_never_gets_a_request(release: Release) -> None:

@@ -241,6 +241,8 @@ def warm_until(job: RetirementJob, tools: Tools) -> datetime:
 def watch(job: RetirementJob, tools: Tools) -> str:
     """What is wrong with the version that has just got all traffic; empty while nothing is."""
     move = job.deployment.champion
+    if back := tools.ledger.rolled_back(move.model, move.environment, _way_back(move)):
+        return back.reason
     refuse_superseded(move, tools)
     return splitting(move.target).status(move.model, means_of(tools)).fault
 
