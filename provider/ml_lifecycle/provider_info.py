@@ -18,7 +18,9 @@ def get_provider_info() -> dict[str, Any]:
         "description": "A machine-learning model's whole life: one YAML file, governed from data to rollback.",
         "integrations": [{"integration-name": INTEGRATION, "tags": ["software", "machine-learning"]}],
         "operators": [_modules("operators", "request", *_STAGES, "rollout", "export", "transform", "reconciliation")],
-        "sensors": [_modules("sensors", "data", "deployment", "rollout", "approval", "monitoring", "labels", "transform")],
+        "sensors": [
+            _modules("sensors", "data", "deployment", "rollout", "approval", "monitoring", "labels", "transform")
+        ],
         "hooks": [_modules("hooks", "mlflow", "ledger", "signing")],
         "triggers": [{"integration-name": INTEGRATION, "python-modules": ["ml_lifecycle.triggers"]}],
         "connection-types": [_MLFLOW_CONNECTION],

@@ -283,6 +283,18 @@ def test_what_is_not_there_is_nothing_and_clearing_twice_is_clearing_once(corner
     assert corner.names() == ()
 
 
+def test_clearing_a_channel_leaves_what_is_not_of_it(tmp_path: Path) -> None:
+    (tmp_path / "flights/stable/deeper").mkdir(parents=True)
+    (tmp_path / "flights/stable/deeper/b").write_text("theirs")
+    corner = places.place_at(str(tmp_path), "flights", "stable")
+    corner.put("a", b"1")
+
+    corner.clear()
+
+    assert corner.names() == ()
+    assert (tmp_path / "flights/stable/deeper/b").read_text() == "theirs"
+
+
 def test_s3_itself_compares_when_it_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     with bucket_of() as (client, bucket):
         corner = BucketPlace(client, bucket, "x/")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,7 +75,7 @@ class FolderPlace(ChannelPlace):
         """Its files, without hidden ones."""
         if not self.folder.is_dir():
             return ()
-        return tuple(sorted(one.name for one in self.folder.iterdir() if not one.name.startswith(".")))
+        return tuple(sorted(one.name for one in self.folder.iterdir() if one.is_file() and one.name[0] != "."))
 
     def read(self, name: str) -> bytes | None:
         """A file's bytes; a link is no file of ours."""
@@ -104,10 +103,12 @@ class FolderPlace(ChannelPlace):
             return True
 
     def clear(self) -> None:
-        """Remove the folder."""
-        if self.folder.is_dir():
-            with self._locked():
-                shutil.rmtree(self.folder)
+        """Remove its files, and the folder where nothing else lies in it."""
+        with self._locked():
+            for name in self.names():
+                (self.folder / name).unlink()
+            with suppress(OSError):
+                self.folder.rmdir()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
