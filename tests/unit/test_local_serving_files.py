@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from ml_lifecycle.backends.serving_home.state import Counts, Mark, ModelState, R
 from ml_lifecycle.backends.serving_home.supervisor import Program
 from ml_lifecycle.core.contracts import Histogram, Move
 from ml_lifecycle.core.errors import ConfigurationError, DataError, ServiceUnavailableError
+from ml_lifecycle.serving.guard import watch
 from tests.fakes.places import no_package, registry_at
 
 OLD, NEW = "a" * 64, "b" * 64
@@ -272,3 +275,19 @@ def test_latencies_between_two_looks_are_what_came_in_between() -> None:
     assert minus(now, before) == Histogram(bounds_ms=(1.0, 2.0), counts=(2, 0, 1))
     assert minus(before, now) == before  # the server began anew
     assert (minus(now, None), minus(None, now)) == (now, None)
+
+
+def test_the_guard_goes_on_when_a_look_fails_and_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    home = Home(tmp_path / "home")
+    home.make(HomeSettings())
+    home.write(state(10))
+    ended = threading.Event()
+    guard = threading.Thread(target=watch, args=(home, ended))
+
+    guard.start()
+    time.sleep(1)  # several looks
+    ended.set()
+    guard.join(timeout=30)
+
+    assert not guard.is_alive()
+    assert [record.message.count("are not up") for record in caplog.records] == [1]
