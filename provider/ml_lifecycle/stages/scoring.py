@@ -39,6 +39,7 @@ from ml_lifecycle.core.errors import (
     PartitionMissingError,
     RequestError,
 )
+from ml_lifecycle.stages.ahead import ahead
 from ml_lifecycle.stages.champion import LoadedModel, champion_of, check_features, load_trained
 from ml_lifecycle.stages.data import SnapshotJob
 from ml_lifecycle.stages.runner import Tools
@@ -201,8 +202,9 @@ class _Work:
         return digest_of(told)
 
     def _answers(self, span: tuple[int, int]) -> Iterator[Answered]:
-        for batch in self.rows.batches(*span):
-            yield self.scorer.answer(batch)
+        self.scorer.make_ready()
+        # The next batch is read while this one is scored, and that while the one before is written.
+        yield from ahead(self.scorer.answer(batch) for batch in ahead(self.rows.batches(*span)))
         self.rows.check_unchanged()
 
     def _part(self, uri: str, span: tuple[int, int]) -> PartFacts:
@@ -276,7 +278,10 @@ def _logged(scored: ScoredPartition, job: ScoringJob, tools: Tools) -> ScoredPar
                 yield _log_table(predictions, inputs, origin, job.columns, scored.classes)
 
         write_log_streamed(
-            lambda uri, write: tools.data.publish_file(f"{FOLDER}/{uri}", write), "predictions", origin, tables
+            lambda uri, write: tools.data.publish_file(f"{FOLDER}/{uri}", write),
+            "predictions",
+            origin,
+            lambda: ahead(tables()),
         )
     return scored
 
