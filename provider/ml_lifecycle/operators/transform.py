@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ml_lifecycle.core.contracts import Stream
@@ -41,19 +42,21 @@ class TransformBatchOperator(LifecycleOperator):
         super().__init__(**kwargs)
         self.transform = transform
         self.aws_conn_id = aws_conn_id
-        self._started: dict[str, Any] | None = None
+        self._stop: Callable[[], None] | None = None
 
     def work(self, context: Context, tools: Tools) -> dict[str, Any]:
         """How it ended, as plain JSON.
 
         :raises TaskDeferred: it runs.
         """
-        from ml_lifecycle.backends.deployment.sagemaker_transform import TransformJob, start
+        from ml_lifecycle.backends.deployment.sagemaker_transform import TransformJob, start, stop
 
-        job = parse(TransformJob, self.transform, task_id=self.task_id)
-        found = start(job, lambda service: tools.client(service, self.aws_conn_id))
+        def client(service: str) -> Any:
+            return tools.client(service, self.aws_conn_id)
+
+        found = start(parse(TransformJob, self.transform, task_id=self.task_id), client)
+        self._stop = partial(stop, found.name, client)
         arguments = {**place_of(context), "name": found.name, "aws_conn_id": self.aws_conn_id}
-        self._started = arguments
         if found.state == "running":
             self.log.info("Waiting for the transform job %s", found.name)
             wait(self, TRANSFORM, arguments, then="execute_complete", within=WITHIN, every_s=LOOK_EVERY_S, stop=STOP)
@@ -66,10 +69,8 @@ class TransformBatchOperator(LifecycleOperator):
 
     def on_kill(self) -> None:
         """End the job that this try has started."""
-        from ml_lifecycle.sensors.transform import stop_transform
-
-        if self._started is not None:
-            stop_transform(**self._started)
+        if self._stop is not None:
+            self._stop()
 
     def _ended(self, found: Mapping[str, Any]) -> dict[str, Any]:
         if found["state"] != "done":
