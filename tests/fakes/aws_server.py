@@ -371,7 +371,7 @@ class Amazon:
     def describe_model_package_group(self, asked: dict[str, Any]) -> dict[str, Any]:
         name = asked["ModelPackageGroupName"]
         if name not in self.groups:
-            raise RefusedError(f"ModelPackageGroup {name} does not exist. Could not find it")
+            raise RefusedError(f"ModelPackageGroup {ARN}:model-package-group/{name} does not exist.")
         return {"ModelPackageGroupName": name, "ModelPackageGroupArn": f"{ARN}:model-package-group/{name}"}
 
     def create_model_package(self, asked: dict[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,10 @@ class Cloud:
         """A plain client, as a hook hands it out."""
         return _client(service, self.addresses[service == "s3"])
 
+    def imitated(self, service: str) -> Any:
+        """A client of the service as moto imitates it."""
+        return _client(service, self.addresses[1])
+
     def objects(self) -> list[str]:
         """Keys in the bucket."""
         return [one["Key"] for one in self.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", ())]

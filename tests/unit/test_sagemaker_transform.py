@@ -90,6 +90,20 @@ def test_a_stopped_job_stops_and_one_that_has_ended_stays_as_it_is(tmp_path: Pat
     assert status("nobody-started-this", cloud.client).state == "missing"
 
 
+def test_a_job_that_ends_while_it_is_being_stopped_is_as_good_as_stopped(tmp_path: Path) -> None:
+    cloud, job = account(tmp_path)
+    name = start(job, cloud.client).name
+
+    def end(operation: str, asked: dict[str, Any]) -> None:
+        if operation == "StopTransformJob":
+            cloud.amazon.jobs[name]["TransformJobStatus"] = "Completed"
+
+    cloud.amazon.before = end
+    stop(name, cloud.client)
+
+    assert status(name, cloud.client).state == "done"
+
+
 @pytest.mark.parametrize("field", ["source", "output"])
 def test_a_folder_that_is_not_in_s3_is_refused(field: str) -> None:
     options: dict[str, Any] = {"model": "m", "source": "s3://b/i/", "output": "s3://b/o/", field: "/tmp/x"}  # noqa: S108

@@ -162,9 +162,12 @@ def _text(error: ClientError) -> str:
 
 
 def _is_missing(error: ClientError) -> bool:
-    return _code(error) in _MISSING or (
-        _code(error) == "ValidationException" and "could not find" in _text(error).lower()
-    )
+    return _is_not_found(error) or (_code(error) == "ValidationException" and "does not exist" in _text(error))
+
+
+def _is_not_found(error: ClientError) -> bool:
+    text = _text(error).lower()
+    return _code(error) in _MISSING or (_code(error) == "ValidationException" and "could not find" in text)
 
 
 def _is_there(error: ClientError) -> bool:
@@ -176,4 +179,4 @@ def _is_passing(error: ClientError) -> bool:
     text = _text(error).lower()
     busy = "in-progress" in text or "in progress" in text
     # What was created a moment ago may not be found yet: Amazon's own advice is to ask again.
-    return _code(error) in _PASSING or status >= _SERVER_ERROR or busy or _is_missing(error)
+    return _code(error) in _PASSING or status >= _SERVER_ERROR or busy or _is_not_found(error)

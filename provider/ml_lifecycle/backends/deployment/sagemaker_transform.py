@@ -86,8 +86,14 @@ def status(name: str, client: Callable[[str], Any]) -> TransformStatus:
 
 def stop(name: str, client: Callable[[str], Any]) -> None:
     """Have the job end and cost nothing more; one that has ended stays as it is."""
-    if status(name, client).state == "running":
+    if status(name, client).state != "running":
+        return
+    try:
         _calls(client).remove("sagemaker", "stop_transform_job", TransformJobName=name)
+    except ServiceRefusedError:
+        # It may have ended in between.
+        if status(name, client).state == "running":
+            raise
 
 
 def _asked(job: TransformJob) -> dict[str, Any]:
