@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from ml_lifecycle.core.contracts import (
     AnalysisPolicy,
     Histogram,
+    Observation,
     PairedScores,
     QualityPolicy,
     StepCheck,
@@ -485,3 +487,17 @@ def test_no_step_passes_without_the_least_answers(now: StepEvidence) -> None:
 
     if now.percent and answered < 500:
         assert verdict(now) is not PASS
+
+
+def test_a_target_that_tells_no_latencies_can_be_judged_without_them() -> None:
+    step = StepEvidence(
+        percent=10,
+        began_at=datetime(2026, 3, 1, tzinfo=timezone.utc),
+        old=Observation(version=1, requests=45_000, errors=10),
+        new=Observation(version=2, requests=5_000, errors=1),
+    )
+
+    with_them = verdict_of(judge(AnalysisPolicy(), [step], final=True))
+    without = verdict_of(judge(AnalysisPolicy(max_latency_ratio=None), [step], final=True))
+
+    assert (with_them, without) == (Verdict.INCONCLUSIVE, Verdict.PASS)

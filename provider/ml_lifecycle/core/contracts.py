@@ -660,8 +660,8 @@ class AnalysisPolicy(Contract):
     """Share of its requests that may fail; a request that the old version had to answer instead has failed."""
     latency_p95_ms: float | None = Field(default=None, gt=0)
     """What 95 of 100 requests have to be faster than."""
-    max_latency_ratio: float = Field(default=1.25, ge=1)
-    """How many times the old version's 95th percentile its own may be."""
+    max_latency_ratio: float | None = Field(default=1.25, ge=1)
+    """How many times the old version's 95th percentile its own may be; ``null`` where the target tells no latencies."""
     max_prediction_shift: Share | None = Field(default=None, gt=0, lt=1)
     """Share of the same requests that the two versions may answer differently by more than a step of the scores: the
     Kolmogorov-Smirnov distance of their scores; left out, it is measured and decides nothing."""

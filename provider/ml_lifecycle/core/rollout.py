@@ -83,7 +83,9 @@ def verdict_of(checks: Sequence[StepCheck]) -> Verdict:
 def _shares(policy: AnalysisPolicy) -> Mapping[str, float]:
     """The chance of a false rollback that each check may spend; they add up to the policy's."""
     # Quality takes by far the most requests to tell, so it gets the most.
-    weights = {"error rate": 1, "latency ratio": 1}
+    weights = {"error rate": 1}
+    if policy.max_latency_ratio is not None:
+        weights["latency ratio"] = 1
     if policy.latency_p95_ms is not None:
         weights["latency"] = 1
     if policy.quality is not None:
@@ -103,14 +105,20 @@ def _checks(
     else:
         yield _answers(policy, now)
         yield _error_rate(policy, steps, alphas["error rate"])
-        if policy.latency_p95_ms is not None:
-            yield _latency(policy.latency_p95_ms, steps, alphas["latency"])
-        if now.percent < ALL:
-            yield _latency_ratio(policy.max_latency_ratio, steps, alphas["latency ratio"])
+        yield from _latencies(policy, steps, alphas)
     if policy.quality is not None and (now.percent or final):
         yield _quality(policy.quality, steps, alphas["quality"], final=final)
     if now.paired is not None or policy.max_prediction_shift is not None:
         yield _prediction_shift(policy.max_prediction_shift, steps, alphas.get("prediction shift", 0.0))
+
+
+def _latencies(
+    policy: AnalysisPolicy, steps: Sequence[StepEvidence], alphas: Mapping[str, float]
+) -> Iterator[StepCheck]:
+    if policy.latency_p95_ms is not None:
+        yield _latency(policy.latency_p95_ms, steps, alphas["latency"])
+    if policy.max_latency_ratio is not None and steps[-1].percent < ALL:
+        yield _latency_ratio(policy.max_latency_ratio, steps, alphas["latency ratio"])
 
 
 # --- What answers ----------------------------------------------------------------------------------------------------

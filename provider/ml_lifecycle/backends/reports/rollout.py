@@ -193,7 +193,8 @@ def _policy(report: StepReport) -> Iterator[Fact]:
         "False rollbacks", f"{words.percent(policy.false_rollbacks)} at most", "over all checks, looks and steps"
     )
     yield Fact("Errors", f"{words.percent(policy.max_error_rate)} at most")
-    times = f"{words.limit(policy.max_latency_ratio)} times the old version's"
+    ratio = policy.max_latency_ratio
+    times = f"{words.limit(ratio)} times the old version's" if ratio is not None else "whatever the old version's is"
     own = f"{words.limit(policy.latency_p95_ms)} ms at most" if policy.latency_p95_ms is not None else ""
     yield Fact("95th percentile", f"{times} at most", own)
     yield Fact("Answers", f"{policy.min_requests:,} at least", "of the new version at each step")
