@@ -21,6 +21,7 @@ from ml_lifecycle.stages.repeated_keys import repeated_keys
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.scored_files import read_inputs
 from ml_lifecycle.stages.scoring import ScoringJob, score
+from ml_lifecycle.stages.scoring_parts import publish_part
 from tests.fakes.small_model import (
     COLUMNS,
     FEATURE_CODE,
@@ -136,10 +137,12 @@ def test_the_answers_are_the_same_however_many_rows_are_in_memory(
 
     expected = table_of(row_wise, whole)
     pd.testing.assert_frame_equal(table_of(row_wise, found), expected, rtol=1e-12)
-    names = ["distance", "carrier", "temp"]
-    pd.testing.assert_frame_equal(
-        read_inputs(tmp_path / "data" / found.uri, names), read_inputs(tmp_path / "data" / whole.uri, names)
+    seen, seen_whole = (
+        read_inputs(tmp_path / "data" / one.uri, ["distance", "carrier", "temp"]) for one in (found, whole)
     )
+    assert seen is not None
+    assert seen_whole is not None
+    pd.testing.assert_frame_equal(seen, seen_whole)
     assert (found.rows, found.quarantined_rows) == (100, 0)
 
 
@@ -219,18 +222,16 @@ def test_a_try_that_is_killed_anywhere_is_gone_on_from_and_comes_to_the_same_end
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, tools: Tools, after: int) -> None:
     """A try that ends after so many parts."""
-    from ml_lifecycle.stages import scoring as stage
-
-    publish, left = stage.publish_part, [after]
+    left = [after]
 
     def dies(*given: Any) -> Any:
         if not left[0]:
             raise PassingError("the worker went away")
         left[0] -= 1
-        return publish(*given)
+        return publish_part(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "publish_part", dies)
+        patch.setattr("ml_lifecycle.stages.scoring.publish_part", dies)
         with pytest.raises(PassingError, match="went away"):
             score(job(), tools)
 
@@ -309,9 +310,9 @@ def test_every_prediction_is_in_the_log_once_however_often_it_is_scored(
 def spoilt_rows() -> pd.DataFrame:
     """Row 3 has no key, rows 10 and 90 share one, row 20 has no time, the rest is good."""
     table = unlabelled()
-    table.loc[3, "id"] = None
-    table.loc[90, "id"] = table.loc[10, "id"]
-    table.loc[20, "at"] = pd.NaT
+    names = {3: None, 90: "f00010"}
+    table["id"] = [names.get(place, name) for place, name in enumerate(table["id"])]
+    table["at"] = table["at"].mask(table.index == 20)  # as said above
     return table
 
 
