@@ -222,7 +222,7 @@ class Trial:
 
     def released(self, model: str) -> Move:
         """A champion, put there without Airflow by policy's own approval; each call makes a newer one."""
-        from ml_lifecycle.stages import approval, deployment
+        from ml_lifecycle.stages import approval, deployment, release_right
 
         version = self.candidate(model)
         tools = self.tools(f"{model}_release/prepared__{version.version}")
@@ -231,7 +231,7 @@ class Trial:
         question = approval.pose(approval.ApprovalJob(request=request, required="never"), tools)
         if question is None or question.decision is None:
             raise TrialError(f"policy did not approve version {version.version} of {model}")
-        job = deployment.DeploymentJob(request=request, decision=question.decision)
+        job = release_right.DeploymentJob(request=request, decision=question.decision)
         made: Any = run(deployment.deploy, job, tools, model=model)  # type: ignore[type-var]
         move: Move = made.champion
         return move
