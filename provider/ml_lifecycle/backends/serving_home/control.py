@@ -136,16 +136,17 @@ def look(home: Home, state: ModelState) -> Mapping[SlotName, Seen]:
     found = {}
     for name, slot in state.slots():
         process = processes.get(program_name(state.model, slot), Process("", 0, ""))
-        status = statistics.get(name, {}).get("status", "")
-        # One that is late with HAProxy's checks would only be waited for.
-        is_late = slot.pid != 0 and status.startswith(("DOWN", "UP 1/"))
-        told = {} if is_late else servers.health(slot.port)
+        row = statistics.get(name, {})
+        is_down = slot.pid != 0 and row.get("status", "").startswith("DOWN")
+        # One that HAProxy waited for in vain a moment ago would only be waited for again.
+        is_late = slot.pid != 0 and row.get("status", "").startswith("UP 1/") and "TOUT" in row.get("check_status", "")
+        told = {} if is_down or is_late else servers.health(slot.port)
         found[name] = Seen(
             pid=process.pid,
             sound=bool(process.pid) and is_right(slot, told) and bool(told.get("ready")),
             foreign=bool(told) and not is_right(slot, told),
             dead=process.why if process.ended else "",
-            down=slot.pid != 0 and status.startswith("DOWN"),
+            down=is_down,
             counts=counts_of(statistics, name),
         )
     return found
