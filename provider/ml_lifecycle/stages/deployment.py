@@ -23,6 +23,7 @@ from ml_lifecycle.core.deployment import (
     DEFAULT_TARGET,
     MONITORING,
     is_outdated,
+    is_rolling_out,
 )
 from ml_lifecycle.core.errors import (
     LifecycleError,
@@ -38,6 +39,7 @@ from ml_lifecycle.core.errors import (
 from ml_lifecycle.stages.champion import load_champion, means_of
 from ml_lifecycle.stages.release_right import (
     DeploymentJob,
+    Right,
     check_bytes,
     refusal_audited,
     refuse_sandbox,
@@ -85,6 +87,7 @@ def deploy(job: DeploymentJob, tools: Tools) -> Deployment | None:
             return None
         version, decision = right.version, right.decision
         check_bytes(version.uri, version.digest, tools)
+        refuse_second(right, tools)
         target.status(version.name, means_of(tools))  # what cannot be looked at must not be moved
         right.check()
     # The ledger writes its own refusals down.
@@ -324,6 +327,22 @@ def refuse_superseded(move: Move, tools: Tools) -> None:
             f"version {move.version} was moved at epoch {move.epoch}, but {now} is in force",
             where=f"{move.model} in {move.environment}",
             way_out="run a new release: an old one is not repeated",
+        )
+
+
+def refuse_second(right: Right, tools: Tools) -> None:
+    """Nothing is released while another version is being rolled out.
+
+    :raises StaleEpochError: one is.
+    """
+    head = tools.ledger.head(right.version.name, tools.environment)
+    if head is None or head.decision_id == right.decision.ask.ask_id:
+        return
+    if is_rolling_out(head, tools.ledger.deployment_states(head)):
+        raise StaleEpochError(
+            f"version {head.version} is being rolled out at epoch {head.epoch}: two at a time could not be told apart",
+            where=f"{head.model} in {head.environment}",
+            way_out="wait for its end, then run the release again",
         )
 
 

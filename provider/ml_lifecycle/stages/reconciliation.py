@@ -14,10 +14,10 @@ from ml_lifecycle.backends.deployment.base import DeploymentTarget
 from ml_lifecycle.core.approval import is_escalated
 from ml_lifecycle.core.contracts import Ask, Contract, Deployment, EscalationNotice, Move
 from ml_lifecycle.core.deployment import ALL_TRAFFIC, DEFAULT_TARGET, SANDBOX, is_rolling_out
-from ml_lifecycle.core.errors import LedgerError, LifecycleError, PassingError, StaleEpochError
+from ml_lifecycle.core.errors import LedgerError, LifecycleError, NoDecisionError, PassingError, StaleEpochError
 from ml_lifecycle.core.invariants import AskRecord, Snapshot, Violation, is_open, violations
 from ml_lifecycle.stages.champion import means_of
-from ml_lifecycle.stages.deployment import finish, restore, target_of
+from ml_lifecycle.stages.deployment import finish, refuse_unfounded, restore, target_of
 from ml_lifecycle.stages.rollout import take_back
 from ml_lifecycle.stages.runner import Tools, record
 
@@ -164,12 +164,21 @@ def _closed(earlier: Sequence[Move], head: Move, tools: Tools) -> list[int]:
 
 
 def _looked_after(head: Move, tools: Tools) -> dict[str, Any]:
-    """A rollout is left to its release, unless the target found that the new version does not work."""
-    fault = target_of(head, {}).status(head.model, means_of(tools)).fault
-    if not fault:
+    """A rollout is left to its release, unless the new version does not work, or has lost its right to go on."""
+    why = target_of(head, {}).status(head.model, means_of(tools)).fault or _unfounded(head, tools)
+    if not why:
         return {}
-    take_back(head, fault, tools)
-    return {"repaired": (f"the rollout of version {head.version} was taken back: {fault}",)}
+    take_back(head, why, tools)
+    return {"repaired": (f"the rollout of version {head.version} was taken back: {why}",)}
+
+
+def _unfounded(head: Move, tools: Tools) -> str:
+    """Why no decision stands behind a release; empty where one does."""
+    try:
+        refuse_unfounded(head, tools)
+    except NoDecisionError as why:
+        return why.what
+    return ""
 
 
 def _strange(head: Move, otherwise: Mapping[str, Any], tools: Tools) -> str:
@@ -228,7 +237,7 @@ def _ask_record(ask_id: str, tools: Tools) -> AskRecord | None:
 
 
 def _deployments(model: str, tools: Tools) -> Iterator[Deployment]:
-    for stage in ("deploy", "roll_back"):
+    for stage in ("deploy", "roll_back", "promote", "retire"):
         for row in tools.ledger.results(tools.environment, model, stage):
             yield Deployment.model_validate(row["content"])
 

@@ -30,12 +30,21 @@ from ml_lifecycle.core.contracts import (
     TrafficShift,
     Verdict,
 )
-from ml_lifecycle.core.deployment import ANALYSIS, is_rolling_out
-from ml_lifecycle.core.errors import LifecycleError, NotProvenError, PassingError, StaleEpochError, TargetFaultError
+from ml_lifecycle.core.deployment import ANALYSIS
+from ml_lifecycle.core.errors import LifecycleError, NotProvenError, PassingError, TargetFaultError
 from ml_lifecycle.core.rollout import judge, verdict_of
 from ml_lifecycle.core.step_approval import is_about
 from ml_lifecycle.stages.champion import means_of
-from ml_lifecycle.stages.deployment import carry_out, follow, no_objection, note, places_of, refuse_superseded, settled
+from ml_lifecycle.stages.deployment import (
+    carry_out,
+    follow,
+    no_objection,
+    note,
+    places_of,
+    refuse_second,
+    refuse_superseded,
+    settled,
+)
 from ml_lifecycle.stages.release_right import DeploymentJob, Right, check_bytes, refusal_audited, right_of, unblocked
 from ml_lifecycle.stages.report import PAGE
 from ml_lifecycle.stages.runner import Tools, record
@@ -77,7 +86,7 @@ def begin(job: DeploymentJob, tools: Tools) -> Rollout | None:
             return None
         check_bytes(right.version.uri, right.version.digest, tools)
         target.status(right.version.name, means_of(tools))  # what cannot be looked at must not be moved
-        _refuse_second(right, tools)
+        refuse_second(right, tools)
         right.check()
     options = target.model_dump(mode="json")
     by = right.decision.decided_by
@@ -95,15 +104,18 @@ def begin(job: DeploymentJob, tools: Tools) -> Rollout | None:
 def shift(job: StepJob, tools: Tools) -> TrafficShift:
     """Give the new version this step's traffic; what a later step gave is not taken back.
 
-    :raises NotProvenError: a step before did not pass.
+    :raises NotProvenError: a step before did not pass, or the rollout was begun without this step.
+    :raises TargetFaultError: the new version does not work; it gets nothing more.
     :raises StaleEpochError: another move is in force.
     :raises StillSettlingError: it is on its way; call again.
     """
     with going_on(job, tools) as rollout:
+        _refuse_other_step(rollout, job.percent)
         _refuse_unproven(rollout, tools, below=job.percent)
         wanted = rollout.shift_to(job.percent, because=f"step {job.percent}")
         if rollout.reached(tools) > job.percent:
             return wanted
+        rollout.refuse_fault(tools)
         record("shift", wanted, tools, model=rollout.move.model)
         rollout.target.set_split(rollout.move, job.percent, means_of(tools))
         follow(rollout.move, rollout.target, tools)
@@ -165,6 +177,8 @@ def taken_back(job: StepJob, tools: Tools) -> StepReport | None:
 
 def _shown(report: StepReport, tools: Tools) -> StepReport:
     """The report with its page, published once below a name that comes from its content."""
+    if report.report_uri:
+        return report
     uri = f"reports/rollout/{report.model}/{report.epoch}-{report.percent}-{report.content_digest()[:_DIGITS]}"
 
     def write(folder: Path) -> None:
@@ -197,17 +211,24 @@ def why_not(report: StepReport) -> str:
 
 
 def promote(job: DeploymentJob, tools: Tools) -> Deployment:
-    """All traffic to the version whose steps have passed.
+    """All traffic to the version whose steps have passed; where it does not work, the version before gets it back.
 
     :raises NotProvenError: a step did not pass.
+    :raises TargetFaultError: the new version does not work.
     :raises StaleEpochError: another move is in force.
     :raises StillSettlingError: it is on its way; call again.
     """
     with going_on(job, tools) as rollout:
         _refuse_unproven(rollout, tools, below=ALL)
         wanted = rollout.shift_to(ALL, because="every step has passed")
-        record("shift", wanted, tools, model=rollout.move.model)
-        return carry_out(rollout.move, [rollout.target], rollout.right.check, tools)
+        try:
+            rollout.refuse_fault(tools)
+            record("shift", wanted, tools, model=rollout.move.model)
+            return carry_out(rollout.move, [rollout.target], rollout.right.check, tools)
+        except TargetFaultError as fault:
+            if rollout.previous is not None:
+                take_back(rollout.move, fault.what, tools)
+            raise
 
 
 def take_back(move: Move, why: str, tools: Tools) -> Deployment:
@@ -289,35 +310,36 @@ class GoingOn:
         rows = _rows("shift", self.move, tools)
         return max((row["content"]["percent"] for row in rows), default=0)
 
+    def refuse_fault(self, tools: Tools) -> None:
+        """A version that does not work gets no more traffic; a first release has nobody to leave it to.
+
+        :raises TargetFaultError: the target found that it does not.
+        """
+        fault = self.target.status(self.move.model, means_of(tools)).fault
+        if fault and self.previous is not None:
+            raise TargetFaultError(
+                fault, where=f"{self.move.model} on {self.target.backend}", way_out="mend it, then release again"
+            )
+
 
 @contextmanager
 def going_on(job: DeploymentJob, tools: Tools) -> Iterator[GoingOn]:
     """The rollout under the job's decision; what is refused stands in the audit."""
     with refusal_audited("release", job.request, tools):
-        right = right_of(job, tools)
         decision = job.decision.ask.ask_id
         moves = tools.ledger.moves(job.request.model, tools.environment)
         move = next((one for one in moves if one.decision_id == decision), None)
+        if move is not None:
+            # Before the right, which a rollback takes away: a rollout that is over is no mistake.
+            refuse_superseded(move, tools)
+        right = right_of(job, tools)
         if right is None or move is None:
             raise NotProvenError(
                 "no rollout was begun under this decision",
                 where=f"{job.request.model} in {tools.environment}",
                 way_out="run the release from its beginning",
             )
-        refuse_superseded(move, tools)
         yield GoingOn(move, _previous(move, tools), splitting(move.target or job.target), right)
-
-
-def _refuse_second(right: Right, tools: Tools) -> None:
-    head = tools.ledger.head(right.version.name, tools.environment)
-    if head is None or head.decision_id == right.decision.ask.ask_id:
-        return
-    if is_rolling_out(head, tools.ledger.deployment_states(head)):
-        raise StaleEpochError(
-            f"version {head.version} is being rolled out at epoch {head.epoch}: two at a time could not be told apart",
-            where=f"{head.model} in {head.environment}",
-            way_out="wait for its end, then run the release again",
-        )
 
 
 def _ends_here(report: StepReport, job: StepJob, tools: Tools) -> bool:
@@ -334,6 +356,8 @@ def _judged(percent: int, rollout: GoingOn, tools: Tools) -> StepReport:
     move, target = rollout.move, rollout.target
     earlier = reports_of(move, tools)
     previous = rollout.previous
+    if _is_settled(earlier.get(percent), rollout, tools):
+        return earlier[percent]
     shadow = ShadowJob.of(move, previous, target.analysis) if percent == 0 and previous else None
     evidence = gather(
         EvidenceJob(
@@ -370,6 +394,13 @@ def _judged(percent: int, rollout: GoingOn, tools: Tools) -> StepReport:
     )
 
 
+def _is_settled(report: StepReport | None, rollout: GoingOn, tools: Tools) -> bool:
+    """Whether a step's result stands: it failed, or a later step has begun, whose requests are not this one's."""
+    if report is None or rollout.previous is None:
+        return False
+    return report.verdict is Verdict.FAIL or rollout.reached(tools) > report.percent
+
+
 def _began(percent: int, move: Move, tools: Tools) -> datetime:
     """When the step's traffic was first asked for; the shadow begins with the move."""
     rows = [row for row in _rows("shift", move, tools) if row["content"]["percent"] == percent]
@@ -386,6 +417,16 @@ def reports_of(move: Move, tools: Tools) -> dict[int, StepReport]:
     """What each step came to, by percent; the newest counts."""
     found = (StepReport.model_validate(row["content"]) for row in _rows("conclude_step", move, tools))
     return {report.percent: report for report in found}
+
+
+def _refuse_other_step(rollout: GoingOn, percent: int) -> None:
+    """Steps are those that the rollout was begun with: what a pipeline says since is for the next one."""
+    if percent not in rollout.target.steps:
+        raise NotProvenError(
+            f"the rollout was begun with the steps {', '.join(map(str, rollout.target.steps))}, without {percent}",
+            where=f"{rollout.move.model} version {rollout.move.version} at epoch {rollout.move.epoch}",
+            way_out=f"trigger {rollout.move.model}_rollback, then release again with the new steps",
+        )
 
 
 def _refuse_unproven(rollout: GoingOn, tools: Tools, *, below: int) -> None:
