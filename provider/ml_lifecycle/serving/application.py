@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -215,7 +216,9 @@ def _refusal(error: Exception, request_id: str) -> tuple[int, bytes]:
         return error.status, error_body(error, error.status)
     if isinstance(error, OverloadedError):
         return _UNAVAILABLE, error_body(error, _UNAVAILABLE)
-    _logger.error("request %s failed", request_id, exc_info=error)
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    # Half a character in a message must not keep it out of the log.
+    _logger.error("request %s failed: %s", request_id, trace.encode("utf-8", "backslashreplace").decode())
     told = error if isinstance(error, LifecycleError) else LifecycleError("the server failed on this request")
     return _FAILED, error_body(told, _FAILED)
 
