@@ -6,12 +6,15 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ml_lifecycle.backends.deployment import _TARGETS
+from ml_lifecycle.core.errors import ServiceUnavailableError
+from ml_lifecycle.operators.rollout import PromoteModelOperator
 from tests.fakes.noted_target import seen
 
 Dags = Callable[..., dict[str, Any]]
@@ -43,9 +46,10 @@ def stepwise(dags: Dags, airflow: Path, request: pytest.FixtureRequest) -> Itera
 class Stepwise:
     """One model's DAGs, and what its place notes."""
 
-    def __init__(self, dags: Dags, airflow: Path, model: str) -> None:
+    def __init__(self, dags: Dags, airflow: Path, model: str, steps: str = "") -> None:
         self.model = model
-        self.dags = dags(model, POLICY, STEPS)
+        told = f"approval: {{required: never}}\ndeployment:\n  backend: noted\n  {steps}" if steps else STEPS[1]
+        self.dags = dags(model, POLICY, (STEPS[0], told))
         self.note = airflow / "serving" / f"{model}.json"
         self.run("train")
         self.run("release")
@@ -119,3 +123,36 @@ def test_a_step_waits_for_its_evidence_without_a_worker(stepwise: Stepwise) -> N
 
     assert states(run)["promote"] == "success"
     assert stepwise.traffic == {"2": 100}
+
+
+def few(dags: Dags, airflow: Path, model: str, policy: str) -> Stepwise:
+    """A model whose candidate begins in the shadow, where nobody has asked anything."""
+    waits = f"{{min_requests: 500, look_every: 1s, max_wait: 2s, on_inconclusive: {policy}}}"
+    return Stepwise(dags, airflow, model, f"steps: [shadow, 10, 100]\n  keep_previous: 1s\n  analysis: {waits}")
+
+
+def test_a_shadow_that_nothing_decides_waits_no_longer_than_it_may(dags: Dags, airflow: Path) -> None:
+    place = few(dags, airflow, "dusk", "rollback")
+
+    run = place.run("release")
+
+    assert states(run)["shadow"] == "skipped"
+    assert (states(run)["promote"], place.traffic) == ("skipped", {"1": 100})
+
+
+def test_a_step_that_is_held_and_never_decided_fails(
+    dags: Dags, airflow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = few(dags, airflow, "dawn", "hold")
+    monkeypatch.setattr("ml_lifecycle.operators.rollout.HELD_FOR", timedelta(seconds=4))
+
+    run = place.run("release")
+
+    assert (states(run)["shadow"], place.traffic) == ("failed", {"1": 100})
+
+
+def test_a_target_that_never_gets_there_is_not_waited_for_without_end() -> None:
+    task = PromoteModelOperator(task_id="promote", model="stuck", decision={})
+
+    with pytest.raises(ServiceUnavailableError, match="a server starts"):
+        task.execute_again({}, {"status": "timeout", "seen": "a server starts", "value": None})

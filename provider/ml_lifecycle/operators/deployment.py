@@ -74,8 +74,17 @@ class TargetOperator(LifecycleOperator):
             wait(self, TARGET, arguments, then="execute_again", within=SETTLED_WITHIN)
 
     def execute_again(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Go on, whatever was seen: the step itself looks."""
+        """Go on, whatever was seen: the step itself looks.
+
+        :raises ServiceUnavailableError: it waited as long as it may.
+        """
         self.log.info("%s", event["seen"])
+        if event["status"] == "timeout":
+            raise ServiceUnavailableError(
+                f"it was waited for as long as it may take: {event['seen']}",
+                where=f"task {self.task_id!r}",
+                way_out="the next try goes on; if it stays, see what holds the target up",
+            )
         return self.execute(context)
 
     def announced(self, deployment: Deployment, context: Context, tools: Tools) -> dict[str, Any]:
@@ -201,6 +210,8 @@ class DeployModelOperator(UnderDecision):
         from ml_lifecycle.stages import deployment, rollout
 
         if steps_of(job.target):
+            # Nobody follows another champion yet: Airflow emits every outlet that a task still has when it ends.
+            self.outlets = []
             begun = self.conclude(rollout.begin, job, tools)
             return self._rejected(job) if begun is None else begun.to_xcom()
         deployed = self.conclude(deployment.deploy, job, tools)

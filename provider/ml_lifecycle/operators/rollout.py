@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from ml_lifecycle.core.contracts import Deployment, StepAnswer, StepReport, Stream, Verdict
-from ml_lifecycle.core.errors import StaleEpochError
+from ml_lifecycle.core.errors import NotProvenError, StaleEpochError, TargetFaultError
 from ml_lifecycle.hooks.notify import alert_owner
 from ml_lifecycle.hooks.tasks import Handed, parse, plain_errors
 from ml_lifecycle.hooks.tools import place_of, tools_for
@@ -35,6 +35,8 @@ WARM = "ml_lifecycle.sensors.rollout:look_at_warm"
 CLOCK = "ml_lifecycle.sensors.rollout:look_at_clock"
 HELD_FOR = timedelta(days=7)
 """How long a step is held that stays inconclusive; then the task fails, and the split stays as it is."""
+SOON = timedelta(seconds=1)
+"""Until a step is looked at again whose evidence decided at one moment, and not at the next."""
 REPLAYS_APART = timedelta(minutes=5)
 """Between two tries of a shadow that has seen too few requests."""
 WATCHED_EVERY_S = 5.0
@@ -67,13 +69,25 @@ class RolloutStepOperator(UnderDecision):
         with _skipped_when_superseded():
             if rollout.taken_back(job, tools) is not None:
                 return self._concluded(context, tools, is_over=False)
-            if self.percent:
-                self.conclude(rollout.shift, job, tools)
+            self._shift(job, tools)
             report = rollout.look(job, tools)
-        if report.verdict is Verdict.INCONCLUSIVE:
+        left = _end_of_waiting(report) - tools.clock()
+        is_over = left <= timedelta()
+        if report.verdict is Verdict.INCONCLUSIVE and not is_over:
             self.log.info("Waiting for evidence: %s", rollout.why_not(report))
-            self._wait(context, job, report.policy.max_wait, "after_waiting")
-        return self._concluded(context, tools, is_over=False)
+            self._wait(context, job, left)
+        return self._concluded(context, tools, is_over=is_over)
+
+    def _shift(self, job: StepJob, tools: Tools) -> None:
+        from ml_lifecycle.stages import rollout
+
+        if not self.percent:
+            return
+        try:
+            self.conclude(rollout.shift, job, tools)
+        except TargetFaultError as fault:
+            # It is part of the step's evidence, which takes the rollout back.
+            self.log.warning("%s", fault)
 
     def after_waiting(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Conclude the step: it is decided, or has waited as long as it may."""
@@ -85,15 +99,13 @@ class RolloutStepOperator(UnderDecision):
                 return self.work(context, tools)
             return self.settling(context, tools, lambda *_: self._concluded(context, tools, is_over=is_over))
 
-    def after_holding(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Conclude a step that was held; one that nothing decided in all that time fails."""
-        return self.after_waiting(context, event)
-
     def _concluded(self, context: Context, tools: Tools, *, is_over: bool) -> dict[str, Any]:
         from ml_lifecycle.stages import rollout
+        from ml_lifecycle.stages.step_approval import held
 
         job = self._step_job(context, tools).model_copy(update={"is_over": is_over})
         with _skipped_when_superseded():
+            was_held = is_over and held(job, tools) is not None
             report = self.conclude(rollout.conclude_step, job, tools)
         self._show(report)
         if report.verdict is Verdict.PASS:
@@ -105,18 +117,27 @@ class RolloutStepOperator(UnderDecision):
         answer = rollout.answered(job, tools)
         if report.policy.on_inconclusive == "continue" or (answer is not None and answer.outcome == "approve"):
             return report.to_xcom()
-        if is_over and report.policy.on_inconclusive == "hold":
+        if is_over and not was_held and report.policy.on_inconclusive == "hold":
             self._alert(context, f"held: {rollout.why_not(report)}", report)
-        self._wait(context, job, HELD_FOR, "after_holding")
+        left = _end_of_waiting(report) - tools.clock()
+        if not is_over:
+            self._wait(context, job, max(left, SOON))
+        if left <= -HELD_FOR:
+            raise NotProvenError(
+                f"nothing decided in {HELD_FOR.days} days: {rollout.why_not(report)}",
+                where=f"task {self.task_id!r}; the split stays as it is",
+                way_out=f"trigger {self.model}_rollback to bring the version before back",
+            )
+        self._wait(context, job, left + HELD_FOR)
         return report.to_xcom()
 
-    def _wait(self, context: Context, job: StepJob, within: timedelta, then: str) -> None:
+    def _wait(self, context: Context, job: StepJob, within: timedelta) -> None:
         every_s = _target(job).analysis.look_every.total_seconds()
         if self.percent:
             arguments = {**place_of(context), "job": job.to_xcom()}
-            wait(self, STEP, arguments, then=then, within=within, every_s=every_s)
+            wait(self, STEP, arguments, then="after_waiting", within=within, every_s=every_s)
         until = datetime.now(timezone.utc) + min(REPLAYS_APART, within)
-        wait(self, CLOCK, {"until": until.isoformat()}, then=then, within=within, every_s=every_s)
+        wait(self, CLOCK, {"until": until.isoformat()}, then="after_waiting", within=within, every_s=every_s)
 
     def _step_job(self, context: Context, tools: Tools) -> StepJob:
         from ml_lifecycle.stages.rollout import StepJob
@@ -290,6 +311,11 @@ def _skipped_when_superseded() -> Iterator[None]:
         yield
     except StaleEpochError as superseded:
         raise AirflowSkipException(str(superseded)) from None
+
+
+def _end_of_waiting(report: StepReport) -> datetime:
+    """Until when a step may wait, however often its task was begun."""
+    return report.evidence.began_at + report.policy.max_wait
 
 
 def _target(job: StepJob) -> SplittingTarget:
