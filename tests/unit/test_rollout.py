@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ml_lifecycle.backends.deployment import _TARGETS
-from ml_lifecycle.core.contracts import RunRequest, StepAnswer, StepReport, Verdict, Vote
+from ml_lifecycle.core.contracts import RunRequest, StepAnswer, Verdict, Vote
 from ml_lifecycle.core.errors import NoDecisionError, NotProvenError, StaleEpochError, StillSettlingError
 from ml_lifecycle.core.invariants import violations
 from ml_lifecycle.stages.approval import Question
 from ml_lifecycle.stages.champion import means_of, promoted
-from ml_lifecycle.stages.deployment import RollbackJob, deploy, roll_back
+from ml_lifecycle.stages.deployment import RollbackJob, roll_back
 from ml_lifecycle.stages.reconciliation import ReconciliationJob, reconcile, snapshot
 from ml_lifecycle.stages.release_right import DeploymentJob
 from ml_lifecycle.stages.rollout import (
     RetirementJob,
-    StepJob,
     begin,
     conclude_step,
     look,
@@ -32,50 +29,30 @@ from ml_lifecycle.stages.runner import Tools, record, run
 from ml_lifecycle.stages.step_approval import StepQuestionJob, pose_step
 from tests.fakes.champions import NOON, at, decided, registered, shown
 from tests.fakes.noted_target import change, read, seen
-
-TARGET: dict[str, Any] = {
-    "backend": "noted",
-    "steps": [10, 50, 100],
-    "analysis": {"min_requests": 500, "max_error_rate": "1%"},
-}
-GOOD = {"1": seen(45_000), "2": seen(5_000)}
-FAILING = {"1": seen(45_000), "2": seen(5_000, errors=400)}
+from tests.fakes.stepwise import (
+    FAILING,
+    GOOD,
+    TARGET,
+    approved,
+    empty_place,
+    observed,
+    passed,
+    serving_place,
+    step,
+    traffic,
+)
 
 
 @pytest.fixture
 def place(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     """A deployment at noon where version 1 serves, and releases go step by step."""
-    monkeypatch.setitem(_TARGETS, "noted", ("tests.fakes.noted_target", "NotedTarget"))
-    found = replace(tools, serving_home=tmp_path / "serving", clock=lambda: NOON)
-    job = decided(found, registered(found, tmp_path, 1)).model_copy(update={"target": {"backend": "noted"}})
-    assert deploy(job, found) is not None
-    return found
+    return serving_place(tools, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def job(place: Tools, tmp_path: Path) -> DeploymentJob:
     """An approval of version 2."""
-    found = decided(place, registered(place, tmp_path, 2)).model_copy(update={"target": TARGET})
-    record("resolve", found.request, place, model="flights")
-    return found
-
-
-def step(job: DeploymentJob, percent: int) -> StepJob:
-    return StepJob(**dict(job), percent=percent)
-
-
-def passed(job: DeploymentJob, percent: int, tools: Tools) -> StepReport:
-    """Shift and conclude, as the step's task does."""
-    run(shift, step(job, percent), tools, model="flights")
-    return run(conclude_step, step(job, percent), tools, model="flights")
-
-
-def traffic(tools: Tools) -> dict[str, int]:
-    return {version: percent for version, percent in read("flights", means_of(tools))["traffic"].items() if percent}
-
-
-def observed(tools: Tools, what: dict[str, Any]) -> None:
-    change("flights", means_of(tools), seen=what)
+    return approved(place, tmp_path, 2)
 
 
 def test_a_good_version_goes_up_step_by_step(place: Tools, job: DeploymentJob) -> None:
@@ -257,11 +234,9 @@ def test_a_fault_of_the_target_fails_the_step(place: Tools, job: DeploymentJob) 
 def test_a_first_release_is_compared_with_nothing(
     tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(_TARGETS, "noted", ("tests.fakes.noted_target", "NotedTarget"))
-    place = replace(tools, serving_home=tmp_path / "serving", clock=lambda: NOON)
-    job = decided(place, registered(place, tmp_path, 1)).model_copy(update={"target": TARGET})
+    place = empty_place(tools, tmp_path, monkeypatch)
+    job = approved(place, tmp_path, 1)
 
-    record("resolve", job.request, place, model="flights")
     begun = begin(job, place)
     verdicts = [passed(job, percent, place).verdict for percent in (10, 50)]
     deployment = promote(job, place)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ml_lifecycle.backends.deployment import _TARGETS
 from ml_lifecycle.core.contracts import RunRequest, StepReport, Verdict
 from ml_lifecycle.core.errors import NotProvenError, StaleEpochError, TargetFaultError
 from ml_lifecycle.core.invariants import violations
@@ -17,58 +14,32 @@ from ml_lifecycle.stages.champion import means_of
 from ml_lifecycle.stages.deployment import RollbackJob, deploy, roll_back
 from ml_lifecycle.stages.reconciliation import ReconciliationJob, reconcile, snapshot
 from ml_lifecycle.stages.release_right import DeploymentJob
-from ml_lifecycle.stages.rollout import StepJob, begin, conclude_step, look, promote, reports_of, shift
+from ml_lifecycle.stages.rollout import begin, conclude_step, look, promote, reports_of, shift
 from ml_lifecycle.stages.runner import Tools, record, run
 from ml_lifecycle.stages.step_approval import held
 from tests.fakes.champions import NOON, at, decided, registered
-from tests.fakes.noted_target import change, read, seen
-
-TARGET: dict[str, Any] = {
-    "backend": "noted",
-    "steps": [10, 50, 100],
-    "analysis": {"min_requests": 500, "max_error_rate": "1%"},
-}
-GOOD = {"1": seen(45_000), "2": seen(5_000)}
-FAILING = {"1": seen(45_000), "2": seen(5_000, errors=400)}
-FEW = {"1": seen(450), "2": seen(50)}
+from tests.fakes.noted_target import change, read
+from tests.fakes.stepwise import FAILING, FEW, GOOD, TARGET, approved, observed, passed, serving_place, step, traffic
 
 
 @pytest.fixture
 def place(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     """A deployment at noon where version 1 serves, and releases go step by step."""
-    monkeypatch.setitem(_TARGETS, "noted", ("tests.fakes.noted_target", "NotedTarget"))
-    found = replace(tools, serving_home=tmp_path / "serving", clock=lambda: NOON)
-    job = decided(found, registered(found, tmp_path, 1)).model_copy(update={"target": {"backend": "noted"}})
-    assert deploy(job, found) is not None
-    return found
+    return serving_place(tools, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def job(place: Tools, tmp_path: Path) -> DeploymentJob:
     """A rollout of version 2 that has begun."""
-    found = decided(place, registered(place, tmp_path, 2)).model_copy(update={"target": TARGET})
-    record("resolve", found.request, place, model="flights")
+    found = approved(place, tmp_path, 2)
     assert begin(found, place) is not None
     return found
 
 
-def step(job: DeploymentJob, percent: int) -> StepJob:
-    return StepJob(**dict(job), percent=percent)
-
-
-def passed(job: DeploymentJob, percent: int, tools: Tools) -> StepReport:
-    """Shift and conclude, as the step's task does."""
+def passed_well(job: DeploymentJob, percent: int, tools: Tools) -> StepReport:
+    """A step of a version that does well."""
     observed(tools, GOOD)
-    run(shift, step(job, percent), tools, model="flights")
-    return run(conclude_step, step(job, percent), tools, model="flights")
-
-
-def traffic(tools: Tools) -> dict[str, int]:
-    return {version: percent for version, percent in read("flights", means_of(tools))["traffic"].items() if percent}
-
-
-def observed(tools: Tools, what: dict[str, Any]) -> None:
-    change("flights", means_of(tools), seen=what)
+    return passed(job, percent, tools)
 
 
 def died(tools: Tools) -> None:
@@ -77,7 +48,7 @@ def died(tools: Tools) -> None:
 
 
 def test_every_task_of_a_rollout_that_was_rolled_back_by_hand_finds_it_over(place: Tools, job: DeploymentJob) -> None:
-    passed(job, 10, place)
+    passed_well(job, 10, place)
 
     roll_back(RollbackJob(request=RunRequest(model="flights", stream="rollback", run_id="back/1")), at(place, 1))
 
@@ -90,7 +61,7 @@ def test_every_task_of_a_rollout_that_was_rolled_back_by_hand_finds_it_over(plac
 
 
 def test_a_version_that_died_between_two_steps_gets_no_more_traffic(place: Tools, job: DeploymentJob) -> None:
-    passed(job, 10, place)
+    passed_well(job, 10, place)
     died(place)
 
     with pytest.raises(TargetFaultError, match="its server exited"):
@@ -105,7 +76,7 @@ def test_a_version_that_died_between_two_steps_gets_no_more_traffic(place: Tools
 
 def test_a_version_that_died_before_promotion_is_taken_back(place: Tools, job: DeploymentJob) -> None:
     for percent in (10, 50):
-        passed(job, percent, place)
+        passed_well(job, percent, place)
     died(place)
 
     with pytest.raises(TargetFaultError, match="its server exited"):
@@ -119,7 +90,7 @@ def test_a_version_that_died_before_promotion_is_taken_back(place: Tools, job: D
 
 
 def test_a_rollout_whose_approval_was_blocked_is_taken_back(place: Tools, job: DeploymentJob) -> None:
-    passed(job, 10, place)
+    passed_well(job, 10, place)
     place.ledger.block(job.decision.ask.ask_id, why="its answers contradict each other", at=NOON)
 
     found = reconcile(ReconciliationJob(model="flights", target=TARGET), place)
@@ -129,8 +100,8 @@ def test_a_rollout_whose_approval_was_blocked_is_taken_back(place: Tools, job: D
 
 
 def test_a_step_that_is_cleared_after_a_later_one_keeps_its_result(place: Tools, job: DeploymentJob) -> None:
-    first = passed(job, 10, place)
-    passed(job, 50, place)
+    first = passed_well(job, 10, place)
+    passed_well(job, 50, place)
     observed(place, FEW)
 
     again = run(conclude_step, step(job, 10), place, model="flights")
@@ -161,7 +132,7 @@ def test_a_step_that_failed_is_not_looked_at_until_it_passes(
 
 
 def test_steps_that_a_pipeline_names_later_are_not_gone(place: Tools, job: DeploymentJob) -> None:
-    passed(job, 10, place)
+    passed_well(job, 10, place)
 
     with pytest.raises(NotProvenError, match="begun with the steps 10, 50, 100, without 49"):
         shift(step(job, 49), place)
@@ -180,7 +151,7 @@ def test_a_release_without_steps_does_not_overtake_a_rollout(place: Tools, job: 
 
 def test_a_promotion_that_left_traffic_split_is_noticed(place: Tools, job: DeploymentJob) -> None:
     for percent in (10, 50):
-        passed(job, percent, place)
+        passed_well(job, percent, place)
     deployment = run(promote, job, place, model="flights")
     record("promote", deployment.model_copy(update={"traffic": {"1": 50, "2": 50}}), place, model="flights")
 
