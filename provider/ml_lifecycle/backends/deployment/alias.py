@@ -9,9 +9,9 @@ from typing import Final, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from ml_lifecycle.backends.deployment.base import ALL, DeploymentTarget, Means, Serving
+from ml_lifecycle.backends.deployment.fence import refuse_foreign, refuse_older, refuse_unknown
 from ml_lifecycle.backends.tracking.base import Registry
 from ml_lifecycle.core.contracts import NAME, Contract, Move
-from ml_lifecycle.core.errors import ServiceRefusedError, StaleEpochError, TargetRefusedError
 
 FENCE: Final = "ml_lifecycle.alias."
 """Start of the tag, on the registered model, that says which move an alias was set for."""
@@ -54,7 +54,7 @@ class AliasTarget(DeploymentTarget):
     def deploy(self, move: Move, means: Means) -> None:
         """See that the registry has the version: nothing runs here."""
         self._refuse_older(self._fence(move.model, means.registry), move)
-        _refuse_unknown(move, means.registry)
+        refuse_unknown(move, means.registry)
 
     def promote(self, move: Move, means: Means) -> None:
         """Point the alias at the move's version, unless it does already."""
@@ -127,27 +127,16 @@ class AliasTarget(DeploymentTarget):
 
     def _refuse_older(self, fence: Fence | None, move: Move) -> None:
         self._refuse_foreign(fence, move.model, move.environment)
-        if fence is not None and fence.epoch > move.epoch:
-            raise StaleEpochError(
-                f"a newer move is in force: epoch {fence.epoch}, not {move.epoch}",
-                where=f"alias {self.alias} of {move.model}",
-                way_out="release anew; if the ledger was replaced by an older one, restore it",
-            )
+        if fence is not None:
+            where = self._where(move.model)
+            refuse_older(move, environment=fence.environment, epoch=fence.epoch, where=where)
 
     def _refuse_foreign(self, fence: Fence | None, model: str, environment: str) -> None:
-        if fence is not None and fence.environment != environment:
-            raise TargetRefusedError(
-                f"the alias belongs to the environment {fence.environment!r}, not {environment!r}",
-                where=f"alias {self.alias} of {model}",
-                way_out=f"give each environment an alias of its own, such as deployment: {{backend: alias, "
-                f"alias: {self.alias}-{environment}}}, or a tracking server of its own",
-            )
-
-
-def _refuse_unknown(move: Move, registry: Registry) -> None:
-    if registry.version(move.model, move.version) is None:
-        raise ServiceRefusedError(
-            f"there is no version {move.version}",
-            where=f"{move.model} in the registry",
-            way_out="it was deleted; restore it, or release another one",
+        way_out = (
+            f"give each environment an alias of its own, such as deployment: {{backend: alias, "
+            f"alias: {self.alias}-{environment}}}, or a tracking server of its own"
         )
+        refuse_foreign(fence.environment if fence else "", environment, where=self._where(model), way_out=way_out)
+
+    def _where(self, model: str) -> str:
+        return f"alias {self.alias} of {model}"

@@ -24,7 +24,9 @@ def refuse_older(move: Move, *, environment: str, epoch: int, where: str) -> Non
         )
 
 
-def refuse_foreign(owner: str, environment: str, *, where: str) -> None:
+def refuse_foreign(
+    owner: str, environment: str, *, where: str, way_out: str = "give each environment a place of its own"
+) -> None:
     """Refuse what an environment would do to the place of another one.
 
     :param owner: Whose place it is; empty while nobody's.
@@ -34,7 +36,7 @@ def refuse_foreign(owner: str, environment: str, *, where: str) -> None:
         raise TargetRefusedError(
             f"the place belongs to the environment {owner!r}, not {environment!r}",
             where=where,
-            way_out="give each environment a place of its own",
+            way_out=way_out,
         )
 
 
