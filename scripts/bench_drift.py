@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -59,12 +60,14 @@ class Cost:
     peak_mb: float
 
 
-def measure(command: list[str], accepted: tuple[int, ...] = (0,)) -> Cost:
+def measure(command: list[str], accepted: tuple[int, ...] = (0,), *, settings: Mapping[str, str] | None = None) -> Cost:
     """Run a command to its end; its children count, too.
 
+    :param settings: Further variables of its environment.
     :raises RuntimeError: it ended otherwise than it may.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment |= settings or {}
     with tempfile.TemporaryFile() as said:
         start = time.monotonic()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment)

@@ -35,6 +35,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RESULT = REPOSITORY / "benchmarks" / "scoring.json"
 MODEL, PARTITION = "bench", "2026-01"
 FEATURES = [f"x{number}" for number in range(10)]
+SHIPPED = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""What deploy/airflow.env says that concerns scoring; the bare loop is slower with it, and runs without."""
 GOALS = {"wall_over_bare": 1.3, "peak_mb": 1024, "kills": 10}
 GROUP_ROWS = 131_072
 TRAINING_ROWS = 100_000
@@ -182,7 +184,7 @@ def compare(folder: Path, rounds: int) -> dict[str, Cost]:
     for number in range(rounds):
         shutil.rmtree(folder / "data" / "log", ignore_errors=True)
         found["bare loop"].append(measure(bare))
-        found["ours"].append(measure(ours(folder, f"round{number}")))
+        found["ours"].append(measure(ours(folder, f"round{number}"), settings=SHIPPED))
     return {name: median(costs) for name, costs in found.items()}
 
 
@@ -192,7 +194,7 @@ def kill_and_finish(folder: Path, kills: int, whole_s: float, seed: int) -> dict
     shutil.rmtree(folder / "data" / "log", ignore_errors=True)
     for _ in range(kills):
         points.append(round(chance.uniform(0.1, 0.9) * whole_s, 2))
-        process = subprocess.Popen(ours(folder, "killed"), stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(ours(folder, "killed"), stdout=subprocess.DEVNULL, env=os.environ | SHIPPED)
         try:
             process.wait(points[-1])
         except subprocess.TimeoutExpired:

@@ -29,6 +29,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from open_connection import OpenConnection
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -231,9 +233,9 @@ def ask(port: int, body: bytes) -> Any:
 
 async def client(port: int, bodies: Sequence[bytes], rate: float, requests: int) -> dict[str, Any]:
     """Ask at a steady rate over open connections; what is late is not made up for by asking less."""
-    free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+    free: asyncio.Queue[OpenConnection] = asyncio.Queue()
     for _ in range(CONNECTIONS):
-        free.put_nowait(await asyncio.open_connection("127.0.0.1", port))
+        free.put_nowait(OpenConnection(port))
     latencies: list[float] = []
     failed = 0
 
@@ -241,11 +243,10 @@ async def client(port: int, bodies: Sequence[bytes], rate: float, requests: int)
         nonlocal failed
         connection = await free.get()
         try:
-            status = await asyncio.wait_for(_exchange(*connection, bodies[number % len(bodies)]), ANSWER_S)
-            failed += status != 200  # noqa: PLR2004  # as HTTP has it
-        except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):
+            answer = await connection.post("/invocations", bodies[number % len(bodies)])
+            failed += answer.status != 200  # noqa: PLR2004  # as HTTP has it
+        except (OSError, EOFError, asyncio.TimeoutError, ValueError):
             failed += 1
-            connection = await asyncio.open_connection("127.0.0.1", port)
         latencies.append(1000 * (time.perf_counter() - due))
         free.put_nowait(connection)
 
@@ -257,15 +258,6 @@ async def client(port: int, bodies: Sequence[bytes], rate: float, requests: int)
     await asyncio.gather(*tasks)
     cuts = statistics.quantiles(latencies, n=100)
     return {"requests": requests, "failed": failed, "p50_ms": cuts[49], "p95_ms": cuts[94], "p99_ms": cuts[98]}
-
-
-async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> int:
-    head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    writer.write(f"{head}\r\n\r\n".encode() + body)
-    answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    length = next(int(line.partition(":")[2]) for line in answer if line.lower().startswith("content-length:"))
-    await reader.readexactly(length)
-    return int(answer[0].split()[1])
 
 
 def paced(port: int, bodies: Path, rate: float, requests: int) -> dict[str, Any]:

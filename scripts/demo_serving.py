@@ -279,8 +279,17 @@ def draw(demo: Demo, path: Path) -> None:
     for moment, what in demo.marks:
         for axes in (top, bottom):
             axes.axvline(moment, color="#111827", lw=0.6, ls=":")
-        bottom.annotate(
-            what, (moment, 0.98), xycoords=("data", "axes fraction"), rotation=90, fontsize=8, va="top", ha="right"
+        top.annotate(
+            what,
+            (moment, 0.97),
+            xytext=(-4, 0),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            rotation=90,
+            fontsize=8,
+            va="top",
+            ha="right",
+            bbox={"facecolor": "white", "alpha": 0.85, "lw": 0, "pad": 1.5},
         )
     top.set_ylabel("share of the traffic, %")
     top.set_ylim(0, 100)

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_deployment import HOST, REPOSITORY
+from local_deployment import REPOSITORY
 from ml_lifecycle.backends.serving_home.home import Home
+from open_connection import OpenConnection
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 16
 USERS = 2_000
-ANSWER_S = 30.0
 LABELS_EVERY_S = 3.0
 LABELS_AFTER_S = 8.0
 """By then an answer lies in the log."""
@@ -108,9 +108,9 @@ class Traffic:
         asyncio.run(self._ask_all())
 
     async def _ask_all(self) -> None:
-        idle: asyncio.Queue[_Connection] = asyncio.Queue()
+        idle: asyncio.Queue[OpenConnection] = asyncio.Queue()
         for _ in range(CONNECTIONS):
-            idle.put_nowait(_Connection(self._port, f"/{self.model}/invocations"))
+            idle.put_nowait(OpenConnection(self._port))
         chosen = random.Random(SEED)  # noqa: S311  # flights and users, not secrets
         due, under_way, number = time.perf_counter(), set(), 0
         while not self._over.is_set():
@@ -122,14 +122,13 @@ class Traffic:
             task.add_done_callback(under_way.discard)
         await asyncio.gather(*under_way)
 
-    async def _one(self, idle: asyncio.Queue[_Connection], number: int, user: int) -> None:
+    async def _one(self, idle: asyncio.Queue[OpenConnection], number: int, user: int) -> None:
         connection = await idle.get()
         self._asked += 1
         try:
-            version, answer = await asyncio.wait_for(connection.ask(self._flights.body(number), user), ANSWER_S)
+            version, answer = await _asked(connection, f"/{self.model}/invocations", self._flights.body(number), user)
         except (OSError, EOFError, asyncio.TimeoutError, ValueError) as error:
             self._failures[str(error) or type(error).__name__] += 1
-            connection.close()
         else:
             newest = self._answers.setdefault(version, deque(maxlen=NEWEST))
             newest.append((float(answer), self._flights.late[number]))
@@ -168,37 +167,15 @@ class Traffic:
         )
 
 
-class _Connection:
-    """One connection that stays open, and is opened again when it broke."""
+async def _asked(connection: OpenConnection, path: str, body: bytes, user: int) -> tuple[int, float]:
+    """Version and score of the answer.
 
-    def __init__(self, port: int, path: str) -> None:
-        self.port, self.path = port, path
-        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def ask(self, body: bytes, user: int) -> tuple[int, float]:
-        """Version and score of the answer.
-
-        :raises ValueError: it is no good answer.
-        """
-        if self.streams is None:
-            self.streams = await asyncio.open_connection(HOST, self.port)
-        reader, writer = self.streams
-        head = f"POST {self.path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nX-User-Id: {user}\r\n"
-        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-        content = await reader.readexactly(int(headers.get("content-length", "0")))
-        if headers.get("connection", "").lower() == "close":
-            self.close()
-        if (status := lines[0].split()[1]) != "200":
-            raise ValueError(f"status {status}: {content[:200].decode('latin-1')}")
-        return int(headers["x-model-version"]), float(json.loads(content)["predictions"][0])
-
-    def close(self) -> None:
-        """Drop it."""
-        if self.streams is not None:
-            self.streams[1].close()
-            self.streams = None
+    :raises ValueError: it is no good answer.
+    """
+    answer = await connection.post(path, body, str(user))
+    if answer.status != 200:  # noqa: PLR2004  # as HTTP has it
+        raise ValueError(f"status {answer.status}: {answer.content[:200].decode('latin-1')}")
+    return int(answer.headers["x-model-version"]), float(json.loads(answer.content)["predictions"][0])
 
 
 def flights(data_root: Path, month: str) -> _Flights:

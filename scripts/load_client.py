@@ -15,52 +15,27 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from open_connection import OpenConnection
+
 CONNECTIONS = 32
-ANSWER_S = 30.0
 
 
-class Connection:
-    """One connection that is opened again when the server closed it after an answer."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def ask(self, path: str, body: bytes, user: str) -> tuple[int, int]:
-        """Status and version of the answer; status 0 where the connection broke."""
-        try:
-            return await asyncio.wait_for(self._ask(path, body, user), ANSWER_S)
-        except (OSError, EOFError, asyncio.TimeoutError, ValueError):
-            self.close()
-            return 0, 0
-
-    async def _ask(self, path: str, body: bytes, user: str) -> tuple[int, int]:
-        if self.streams is None:
-            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
-        reader, writer = self.streams
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nX-User-Id: {user}\r\n"
-        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-        await reader.readexactly(int(headers.get("content-length", "0")))
-        if headers.get("connection", "").lower() == "close":
-            self.close()
-        return int(lines[0].split()[1]), int(headers.get("x-model-version", "0"))
-
-    def close(self) -> None:
-        """Drop the connection; the next request opens another one."""
-        if self.streams is not None:
-            self.streams[1].close()
-            self.streams = None
+async def asked(connection: OpenConnection, path: str, body: bytes, user: str) -> tuple[int, int]:
+    """Status and version of the answer; status 0 where the connection broke."""
+    try:
+        answer = await connection.post(path, body, user)
+    except (OSError, EOFError, asyncio.TimeoutError, ValueError):
+        return 0, 0
+    return answer.status, int(answer.headers.get("x-model-version", "0"))
 
 
 async def load(options: argparse.Namespace) -> list[tuple[float, int, int, int, float]]:
     """Ask until standard input ends; one row a request: when, user, status, version, milliseconds."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, ended.set)
-    idle: asyncio.Queue[Connection] = asyncio.Queue()
+    idle: asyncio.Queue[OpenConnection] = asyncio.Queue()
     for _ in range(CONNECTIONS):
-        idle.put_nowait(Connection(options.port))
+        idle.put_nowait(OpenConnection(options.port))
     found: list[tuple[float, int, int, int, float]] = []
     chosen = random.Random(options.seed)  # noqa: S311  # users, not secrets
     body = options.body.encode()
@@ -68,7 +43,7 @@ async def load(options: argparse.Namespace) -> list[tuple[float, int, int, int, 
     async def one(user: int) -> None:
         connection = await idle.get()
         at, begun = time.time(), time.perf_counter()
-        status, version = await connection.ask(options.path, body, f"user-{user}")
+        status, version = await asked(connection, options.path, body, f"user-{user}")
         found.append((at, user, status, version, 1000 * (time.perf_counter() - begun)))
         idle.put_nowait(connection)
 

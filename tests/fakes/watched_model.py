@@ -105,15 +105,15 @@ class WatchedModel:
         self.tools.ledger.ask(ask, requested_by=None, at=self.now, expires_at=expires_at)
         return ask
 
-    def release(self, version: int, by: str = "policy") -> Move:
-        """A version becomes champion."""
+    def release(self, version: int, by: str = "policy", *, target: dict[str, Any] | None = None) -> Move:
+        """A version becomes champion; under a target with steps, once it has all of the traffic."""
         registered = self.register(version)
         ask = self.ask(registered)
         channel: Literal["policy", "signed"] = "policy" if by == "policy" else "signed"
         vote = Vote(ask_id=ask.ask_id, outcome="approve", person=by, channel=channel, at=self.now)
         decision = self.tools.ledger.vote(vote)
         assert decision is not None
-        return self.tools.ledger.release(registered, decision, moved_by=by, at=self.now)
+        return self.tools.ledger.release(registered, decision, moved_by=by, at=self.now, target=target)
 
     def land(self, partition: str, *, rows: int = 10, labels: int | None = 10, miles: float = 1.0) -> None:
         """A partition's rows, and labels for the first of them; ``None``: no label file yet."""

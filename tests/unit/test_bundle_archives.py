@@ -21,6 +21,7 @@ from ml_lifecycle.backends.export.bundles import Bundle, Subject, make_bundle
 from ml_lifecycle.backends.export.loader import BundleError, archive, open_bundle, read_archive
 from ml_lifecycle.backends.files import digest_of_folder
 from ml_lifecycle.backends.models.golden import GOLDEN_FILE
+from ml_lifecycle.backends.models.skops import _TRUSTED_LOADERS
 from ml_lifecycle.backends.signing import dsse
 from ml_lifecycle.backends.signing.keys import SigningKey, generated
 from ml_lifecycle.core.contracts import canonical_json
@@ -421,3 +422,7 @@ def test_nothing_is_handed_out_unsigned() -> None:
 
     with pytest.raises(ConfigurationError, match="no key to sign bundles with"):
         needed_key(None)
+
+
+def test_an_app_loads_a_model_in_no_other_way_than_airflow_does() -> None:
+    assert loader._LOADERS == _TRUSTED_LOADERS

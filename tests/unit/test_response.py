@@ -314,6 +314,44 @@ def test_an_earlier_champion_that_was_bad_too_is_not_brought_back(watched: Watch
     assert "version 1 was out of its limits too, on 2013-03" in response.reason
 
 
+# --- While a version is being rolled out -----------------------------------------------------------------------------
+
+STEPS = {"backend": "local", "steps": [10, 50, 100]}
+
+
+def test_the_champion_is_watched_while_another_version_is_being_rolled_out(watched: WatchedModel) -> None:
+    watched.release(2, target=STEPS)
+    watched.limits = {"on_performance": "alert"}
+
+    response = watched.look(measured(Verdict.FAIL))
+
+    assert (response.version, response.epoch, response.healthy, response.action) == (1, 1, False, "alert")
+    assert "no longer serves" not in response.reason
+
+
+def test_no_retraining_is_asked_for_while_a_version_is_being_rolled_out(watched: WatchedModel) -> None:
+    move = watched.release(2, target=STEPS)
+
+    during = watched.look(drift())
+    watched.tools.ledger.record_deployment(move, "done", at=watched.now)
+    after = watched.look(drift(version=2), days=1)
+
+    assert (during.action, during.held_back) == ("nothing", "version 2 is being rolled out")
+    assert "look at the steps of trips_release, which gives version 2 the traffic" in during.prepared
+    assert (after.action, after.version) == ("retrain", 2)
+
+
+def test_no_champion_is_rolled_back_while_its_successor_is_being_rolled_out(watched: WatchedModel) -> None:
+    watched.release(2)
+    watched.release(3, target=STEPS)
+    watched.limits = {"on_performance": "rollback"}
+
+    response = watched.look(measured(Verdict.FAIL, version=2))
+
+    assert (response.action, response.back_to) == ("alert", None)
+    assert "no rollback: version 3 is being rolled out, and its steps say which one is better" in response.reason
+
+
 def wanted(epoch: int | None, run: str = "flights_rollback/1", version: int | None = None) -> RollbackJob:
     """What an event of monitoring asks of the rollback."""
     asked = {"model": "flights", "stream": "rollback", "trigger": "asset", "run_id": run, "reason": "roc_auc 0.5"}

@@ -153,13 +153,15 @@ def test_what_waited_too_long_is_taken_back_where_the_policy_says_so(place: Tool
     assert (early.verdict, before, traffic(place)) == (Verdict.INCONCLUSIVE, {"1": 90, "2": 10}, {"1": 100})
 
 
-def test_an_inconclusive_step_can_be_let_through(place: Tools, job: DeploymentJob) -> None:
+def test_an_inconclusive_step_can_be_let_through_once_it_has_waited(place: Tools, job: DeploymentJob) -> None:
     lax = {**TARGET, "analysis": {**TARGET["analysis"], "on_inconclusive": "continue"}}
     job = job.model_copy(update={"target": lax})
     begin(job, place)
     passed(job, 10, place)
+    with pytest.raises(NotProvenError, match="step 10 has the verdict inconclusive"):
+        shift(step(job, 50), at(place, 0.99))
 
-    shift(step(job, 50), place)
+    shift(step(job, 50), at(place, 1))
 
     assert traffic(place) == {"1": 50, "2": 50}
 

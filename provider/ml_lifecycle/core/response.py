@@ -106,10 +106,12 @@ class Circumstances:
 
     waiting_version: int | None = None
     """A recent version that waits for its approval."""
+    rolling_out: int | None = None
+    """A version that is being given the champion's traffic step by step."""
     waiting_data: bool = False
     """Whether a training waits for the approval of its data."""
     previous: Move | None = None
-    """What a rollback would bring back."""
+    """What a rollback of the champion would bring back."""
     previous_failed: str = ""
     """The partition on which the previous champion was last measured and found bad; empty where it was not."""
     begun_seq: int = 0
@@ -132,7 +134,7 @@ class History:
     """What monitoring said before, as the ledger tells it."""
 
     moves: Sequence[Move] = ()
-    """Of the model, by epoch."""
+    """Of the model, by epoch, to that of the champion."""
     requests: Sequence[Request] = ()
     """Retrainings that were asked for, oldest first."""
     well_seq: int = 0
@@ -317,6 +319,8 @@ class _Case:
             yield "the data fails its suite, so the loss may not be the version's"
         if champion is None:
             yield "no version was released yet"
+        elif self.facts.rolling_out is not None:
+            yield f"version {self.facts.rolling_out} is being rolled out, and its steps say which one is better"
         elif champion.kind == "rollback":
             yield f"version {champion.version} is what was gone back to already"
         elif previous is None:
@@ -346,6 +350,8 @@ class _Case:
             yield _Held("alert", f"{count} brought no release; no more are asked for until there is one", STOPPED)
 
     def _under_way(self) -> Iterator[_Held]:
+        if self.facts.rolling_out is not None:
+            yield _Held("nothing", f"version {self.facts.rolling_out} is being rolled out")
         if self.facts.waiting_version is not None:
             yield _Held("nothing", f"version {self.facts.waiting_version} already waits for its approval")
         if self.facts.waiting_data:
@@ -420,7 +426,9 @@ def prepared(model: str, bad: Sequence[Kind], partition: str, history: History, 
         steps.append(f"mend the data of {partition}, and clear the run of {model}_monitor")
     if "performance" in bad or "drift" in bad:
         steps.append(f"trigger {model}_train to train on the newest data")
-        if facts.waiting_version is not None:
+        if facts.rolling_out is not None:
+            steps[-1] = f"look at the steps of {model}_release, which gives version {facts.rolling_out} the traffic"
+        elif facts.waiting_version is not None:
             steps[-1] = f"answer the question of {model}_release about version {facts.waiting_version}"
     return "; or ".join(steps)
 

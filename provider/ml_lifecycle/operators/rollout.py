@@ -71,7 +71,7 @@ class RolloutStepOperator(UnderDecision):
                 return self._concluded(context, tools, is_over=False)
             self._shift(job, tools)
             report = rollout.look(job, tools)
-        left = _end_of_waiting(report) - tools.clock()
+        left = rollout.end_of_waiting(report) - tools.clock()
         is_over = left <= timedelta()
         if report.verdict is Verdict.INCONCLUSIVE and not is_over:
             self.log.info("Waiting for evidence: %s", rollout.why_not(report))
@@ -115,11 +115,11 @@ class RolloutStepOperator(UnderDecision):
             self._alert(context, f"rolled back: {rollout.why_not(report)}", report)
             raise AirflowSkipException(f"rolled back to version {taken_back.version}: {rollout.why_not(report)}")
         answer = rollout.answered(job, tools)
-        if report.policy.on_inconclusive == "continue" or (answer is not None and answer.outcome == "approve"):
+        if rollout.continues(report, tools) or (answer is not None and answer.outcome == "approve"):
             return report.to_xcom()
         if is_over and not was_held and report.policy.on_inconclusive == "hold":
             self._alert(context, f"held: {rollout.why_not(report)}", report)
-        left = _end_of_waiting(report) - tools.clock()
+        left = rollout.end_of_waiting(report) - tools.clock()
         if not is_over:
             self._wait(context, job, max(left, SOON))
         if left <= -HELD_FOR:
@@ -311,11 +311,6 @@ def _skipped_when_superseded() -> Iterator[None]:
         yield
     except StaleEpochError as superseded:
         raise AirflowSkipException(str(superseded)) from None
-
-
-def _end_of_waiting(report: StepReport) -> datetime:
-    """Until when a step may wait, however often its task was begun."""
-    return report.evidence.began_at + report.policy.max_wait
 
 
 def _target(job: StepJob) -> SplittingTarget:

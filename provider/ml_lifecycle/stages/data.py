@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -497,20 +497,23 @@ def as_kind(column: pd.Series[Any], kind: str, *, gaps: bool | None = None) -> p
     import pandas as pd
 
     if kind == "timestamp":
-        return pd.to_datetime(column, utc=True).astype("datetime64[ns, UTC]")
+        # Moments that are held as such are not looked through for some that come again.
+        is_held = pd.api.types.is_datetime64_any_dtype(column.dtype)
+        return pd.to_datetime(column, utc=True, cache=not is_held).astype("datetime64[ns, UTC]")
     if kind == "boolean":
         return column.astype("boolean" if gaps or column.isna().any() else "bool")
     if kind == "number":
         whole = pd.api.types.is_integer_dtype(column.dtype)
-        return column.astype("float64" if gaps or not whole or column.isna().any() else "int64")
+        asked: Literal["float64", "int64"] = "float64" if gaps or not whole or column.isna().any() else "int64"
+        return column if column.dtype == asked else column.astype(asked)
     if kind == "large number":
         return column.astype(
             "float64" if pd.api.types.is_float_dtype(column.dtype) or column.isna().any() else "uint64"
         )
     if kind == "nothing":
         return pd.Series([None] * len(column), index=column.index, dtype=object, name=column.name)
-    held: pd.Series[Any] = column.astype(object).where(column.notna(), None)
-    return held
+    known, held = column.notna(), column.astype(object)
+    return held if known.all() else held.where(known, None)
 
 
 def _span(uris: Sequence[str]) -> str:

@@ -51,7 +51,8 @@ from ml_lifecycle.stages.data import apply_drop_rules, require_columns
 from ml_lifecycle.stages.evaluation import read_predictions
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.scored_files import PREDICTIONS, read_inputs
-from ml_lifecycle.stages.scoring import log_origin, scored_at, write_to_log
+from ml_lifecycle.stages.scoring import scored_at
+from ml_lifecycle.stages.scoring_log import log_origin, write_to_log
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,6 +26,7 @@ from ml_lifecycle.core.contracts import (
 from ml_lifecycle.core.data import Every
 from ml_lifecycle.core.deployment import epoch_of
 from ml_lifecycle.core.response import Action, Plan, Reports
+from ml_lifecycle.stages.champion import promoted
 from ml_lifecycle.stages.fresh_data import FreshDataJob, fresh_data
 from ml_lifecycle.stages.runner import Tools
 
@@ -97,7 +98,7 @@ def respond(job: ResponseJob, tools: Tools) -> MonitoringResponse:
         return core.respond(
             job.reports,
             job.plan,
-            _history(past, job, now),
+            _history(past, job, now, facts),
             facts,
             model=request.model,
             partition=request.partition,
@@ -124,8 +125,10 @@ def _given(past: Past, request: RunRequest, tools: Tools) -> MonitoringResponse 
 # --- What monitoring said before -------------------------------------------------------------------------------------
 
 
-def _history(past: Past, job: ResponseJob, now: datetime) -> core.History:
+def _history(past: Past, job: ResponseJob, now: datetime, facts: core.Circumstances) -> core.History:
     moves = past.moves()
+    if facts.rolling_out is not None and moves[-1].version == facts.rolling_out:
+        moves = moves[:-1]
     last = next(iter(past.results(STAGE, limit=1)), None)
     content = last["content"] if last is not None else {}
     well = past.results(STAGE, healthy=True, limit=1)
@@ -167,15 +170,18 @@ def _straightened(past: Past) -> dict[int, datetime]:
 
 def _circumstances(job: ResponseJob, tools: Tools) -> core.Circumstances:
     model = job.request.model
-    previous = tools.ledger.previous(model, tools.environment)
+    champion, head = promoted(model, tools), tools.ledger.head(model, tools.environment)
+    rolling_out = head.version if head is not None and head != champion else None
+    previous = tools.ledger.previous(model, tools.environment) if rolling_out is None else None
     begun = tools.ledger.results(tools.environment, model, "snapshot", limit=1)
     return core.Circumstances(
         waiting_version=_waiting_version(job, tools),
+        rolling_out=rolling_out,
         waiting_data=_waits_for_data(job, tools),
         previous=previous,
         previous_failed=_failed_on(previous, tools) if previous is not None else "",
         begun_seq=begun[-1]["seq"] if begun else 0,
-        fresh=_fresh_data(job, tools),
+        fresh=_fresh_data(job, champion, tools),
     )
 
 
@@ -187,10 +193,9 @@ def _failed_on(previous: Move, tools: Tools) -> str:
     return last.partition if last is not None and last.verdict is Verdict.FAIL else ""
 
 
-def _fresh_data(job: ResponseJob, tools: Tools) -> core.FreshData | None:
+def _fresh_data(job: ResponseJob, champion: Move | None, tools: Tools) -> core.FreshData | None:
     """Looked at only where something calls for a retraining: it opens files."""
-    head = tools.ledger.head(job.request.model, tools.environment)
-    if job.source is None or not core.wants_retraining(job.reports, job.plan, head):
+    if job.source is None or not core.wants_retraining(job.reports, job.plan, champion):
         return None
     asked = FreshDataJob(
         model=job.request.model,

@@ -440,7 +440,7 @@ def _refuse_unproven(rollout: GoingOn, tools: Tools, *, below: int) -> None:
             return
         verdict = reports[percent].verdict if percent in reports else None
         if verdict is not Verdict.PASS and not (
-            verdict is Verdict.INCONCLUSIVE and _may_go_on(rollout, percent, tools)
+            verdict is Verdict.INCONCLUSIVE and _may_go_on(rollout, reports[percent], tools)
         ):
             raise NotProvenError(
                 f"step {step} has {'no result' if verdict is None else f'the verdict {verdict.value}'}",
@@ -449,12 +449,22 @@ def _refuse_unproven(rollout: GoingOn, tools: Tools, *, below: int) -> None:
             )
 
 
-def _may_go_on(rollout: GoingOn, percent: int, tools: Tools) -> bool:
-    """Whether what is not proven is passed all the same: the policy says so, or a person did."""
-    if rollout.target.analysis.on_inconclusive == "continue":
+def _may_go_on(rollout: GoingOn, report: StepReport, tools: Tools) -> bool:
+    """Whether what is not proven is passed all the same: a person did, or the policy does once it has waited."""
+    if continues(report, tools):
         return True
-    answer = answer_about(rollout.move, percent, tools)
+    answer = answer_about(rollout.move, report.percent, tools)
     return answer is not None and answer.outcome == "approve"
+
+
+def continues(report: StepReport, tools: Tools) -> bool:
+    """Whether the policy lets a step pass without a proof, now that it has waited as long as it may."""
+    return report.policy.on_inconclusive == "continue" and tools.clock() >= end_of_waiting(report)
+
+
+def end_of_waiting(report: StepReport) -> datetime:
+    """Until when a step may wait, however often its task was begun."""
+    return report.evidence.began_at + report.policy.max_wait
 
 
 def answer_about(move: Move, percent: int, tools: Tools) -> Decision | None:

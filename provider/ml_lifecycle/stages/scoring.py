@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pydantic import Field
 
-from ml_lifecycle.backends.monitoring.log_files import write_log_streamed
-from ml_lifecycle.backends.monitoring.prediction_log import (
-    FOLDER,
-    INPUT,
-    Origin,
-    Tree,
-    order_of,
-    prediction_table,
-    write_log,
-)
 from ml_lifecycle.core.contracts import (
     Columns,
     Contract,
     RunRequest,
-    Scalar,
     ScoredPartition,
     Source,
     TrainedModel,
@@ -43,13 +34,19 @@ from ml_lifecycle.stages.ahead import ahead
 from ml_lifecycle.stages.champion import LoadedModel, champion_of, check_features, load_trained
 from ml_lifecycle.stages.data import SnapshotJob
 from ml_lifecycle.stages.runner import Tools
-from ml_lifecycle.stages.scored_files import ORIGIN, row_groups
+from ml_lifecycle.stages.scored_files import ORIGIN
 from ml_lifecycle.stages.scoring_answers import Answered, Scorer
-from ml_lifecycle.stages.scoring_parts import PartFacts, Stamp, finished_part, join_parts, publish_part, write_part
+from ml_lifecycle.stages.scoring_log import LogAhead
+from ml_lifecycle.stages.scoring_parts import (
+    JoinedParts,
+    PartFacts,
+    Stamp,
+    bring_inputs,
+    finished_part,
+    publish_part,
+    write_part,
+)
 from ml_lifecycle.stages.scoring_rows import PartitionRows, open_rows
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 BATCH_ROWS: Final = 131_072
 PART_BATCHES: Final = 4
@@ -90,7 +87,8 @@ def score(job: ScoringJob, tools: Tools) -> ScoredPartition:
     if published is not None:
         tools.data.discard(_unfinished(uri, job))
         # A try that ended in between left the log without some of its files.
-        return _logged(published, job, tools)
+        with closing(LogAhead(job.request.model, uri, job.columns, tools)) as log:
+            return log.written(published)
     champion = champion_of(job.request.model, tools)
     if champion is None:
         raise ChampionError(
@@ -98,7 +96,8 @@ def score(job: ScoringJob, tools: Tools) -> ScoredPartition:
             where=f"{job.request.model} in environment {tools.environment}",
             way_out="approve a release first",
         )
-    return _logged(_publish(job, champion.loaded, champion.version, uri, tools), job, tools)
+    with closing(LogAhead(job.request.model, uri, job.columns, tools)) as log:
+        return log.written(_publish(job, champion.loaded, champion.version, uri, tools, log=log))
 
 
 def score_with(job: ScoringJob, model: TrainedModel, tools: Tools) -> ScoredPartition:
@@ -109,7 +108,7 @@ def score_with(job: ScoringJob, model: TrainedModel, tools: Tools) -> ScoredPart
         return published
     loaded = load_trained(model, tools)
     check_features(loaded.info, tools)
-    return _publish(job, loaded, 0, uri, tools)
+    return _publish(job, loaded, 0, uri, tools, log=None)
 
 
 def _partition(job: ScoringJob, tools: Tools) -> str:
@@ -130,7 +129,9 @@ def _unfinished(uri: str, job: ScoringJob) -> str:
     return f"unfinished/{job.request.model}/{digest_of(uri)[:16]}"
 
 
-def _publish(job: ScoringJob, model: LoadedModel, version: int, uri: str, tools: Tools) -> ScoredPartition:
+def _publish(
+    job: ScoringJob, model: LoadedModel, version: int, uri: str, tools: Tools, *, log: LogAhead | None
+) -> ScoredPartition:
     partition = _partition(job, tools)
     request = job.request.model_copy(update={"partition": partition})
     reading = SnapshotJob.unlabelled(request, job.source, job.related, job.columns)
@@ -144,14 +145,15 @@ def _publish(job: ScoringJob, model: LoadedModel, version: int, uri: str, tools:
             classes=model.info.classes,
             inputs=model.info.inputs,
         )
-        work = _Work(job, rows, Scorer(model, rows, tools, tolerant=job.max_bad > 0), stamp, uri, tools)
+        work = _Work(job, rows, Scorer(model, rows, tools, tolerant=job.max_bad > 0), stamp, uri, tools, log)
+        fingerprint = None
         try:
-            work.publish()
-        except PartitionMissingError:
+            fingerprint = work.publish()
+        except (PartitionMissingError, FileNotFoundError):
             # Another try that published in between has cleared the parts away.
             if tools.data.state(f"{uri}/{ORIGIN}") is None:
                 raise
-    published = _published(uri, job, tools)
+    published = _published(uri, job, tools, fingerprint)
     if published is None:
         raise DataError(
             "the predictions are gone again", where=uri, way_out="find out who deletes them, and score again"
@@ -170,25 +172,49 @@ class _Work:
     stamp: Stamp
     uri: str
     tools: Tools
+    log: LogAhead | None
 
-    def publish(self) -> None:
-        """Score what is not scored yet, and publish all of it."""
+    def publish(self) -> str:
+        """Score what is not scored yet, publish all of it, and return the publication's digest."""
         count, size = self.rows.count, self.rows.batch_rows * PART_BATCHES
         spans = [(first, min(first + size, count)) for first in range(0, count, size)]
         if len(spans) == 1:
-            self.tools.data.publish(self.uri, lambda folder: self._finish(folder, [self._direct(folder, spans[0])]))
-            return
-        uris = [f"{_unfinished(self.uri, self.job)}/{self._key()[:16]}/{first:09d}" for first, _ in spans]
-        parts: list[PartFacts] = []
-        for uri, span in zip(uris, spans, strict=True):
-            parts.append(finished_part(self.tools.data, uri) or self._part(uri, span))
-            self._check_bad(parts)
+            only = spans[0]
+            return self.tools.data.publish(self.uri, lambda folder: self._finish(folder, [self._direct(folder, only)]))
+        with tempfile.TemporaryDirectory(prefix="ml-lifecycle-scored-") as folder:
+            return self._publish_parts(spans, JoinedParts(Path(folder), self.stamp.key))
+
+    def _publish_parts(self, spans: Sequence[tuple[int, int]], joined: JoinedParts) -> str:
+        data, parts = self.tools.data, dict[str, PartFacts]()
+        with closing(joined):
+            # A part is joined and logged while the next one is scored.
+            for uri, facts in ahead(self._parts(spans)):
+                with data.folder(uri) as part:
+                    joined.add(part)
+                    if self.log is not None:
+                        self.log.add(part, self.rows.fingerprint, self.stamp)
+                parts[uri] = facts
 
         def write(folder: Path) -> None:
-            join_parts(self.tools.data, uris, parts, folder)
-            self._finish(folder, parts)
+            joined.move(folder)
+            for uri, facts in parts.items():
+                with data.folder(uri) as part:
+                    bring_inputs(part, facts, folder)
+            self._finish(folder, list(parts.values()))
 
-        self.tools.data.publish(self.uri, write)
+        return data.publish(self.uri, write)
+
+    def _parts(self, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[str, PartFacts]]:
+        """Where each part lies, as soon as it does, and what it holds."""
+        uris = [f"{_unfinished(self.uri, self.job)}/{self._key()[:16]}/{first:09d}" for first, _ in spans]
+        found = [finished_part(self.tools.data, uri) for uri in uris]
+        left = [span for span, part in zip(spans, found, strict=True) if part is None]
+        parts: list[PartFacts] = []
+        with closing(self._answers(left)) as answers:
+            for uri, span, part in zip(uris, spans, found, strict=True):
+                parts.append(part or self._part(uri, span, answers))
+                self._check_bad(parts)
+                yield uri, parts[-1]
 
     def _key(self) -> str:
         """Names the work by all that its result depends on."""
@@ -201,17 +227,30 @@ class _Work:
         }
         return digest_of(told)
 
-    def _answers(self, span: tuple[int, int]) -> Iterator[Answered]:
+    def _answers(self, spans: Sequence[tuple[int, int]]) -> Generator[Answered, None, None]:
+        """What is answered to the rows of all spans, batch by batch; no batch reaches over the end of a span."""
+        if not spans:
+            return
         self.scorer.make_ready()
+        batches = (batch for span in spans for batch in self.rows.batches(*span))
         # The next batch is read while this one is scored, and that while the one before is written.
-        yield from ahead(self.scorer.answer(batch) for batch in ahead(self.rows.batches(*span)))
+        yield from ahead(self.scorer.answer(batch) for batch in ahead(batches))
+
+    def _part(self, uri: str, span: tuple[int, int], answers: Iterator[Answered]) -> PartFacts:
+        return publish_part(self.tools.data, uri, span, self._of(span, answers), self.stamp)
+
+    def _of(self, span: tuple[int, int], answers: Iterator[Answered]) -> Iterator[Answered]:
+        """Those of a span's rows; rows before them are of parts that another try made meanwhile."""
+        for answered in answers:
+            if answered.batch.first >= span[0]:
+                yield answered
+            if answered.batch.first + answered.batch.raw.num_rows >= span[1]:
+                break
         self.rows.check_unchanged()
 
-    def _part(self, uri: str, span: tuple[int, int]) -> PartFacts:
-        return publish_part(self.tools.data, uri, span, self._answers(span), self.stamp)
-
     def _direct(self, folder: Path, span: tuple[int, int]) -> PartFacts:
-        facts = write_part(folder, span, self._answers(span), self.stamp)
+        with closing(self._answers([span])) as answers:
+            facts = write_part(folder, span, self._of(span, answers), self.stamp)
         self._check_bad([facts])
         return facts
 
@@ -268,53 +307,6 @@ def _listed(bad: Mapping[str, int], parts: Sequence[PartFacts]) -> str:
     )
 
 
-def _logged(scored: ScoredPartition, job: ScoringJob, tools: Tools) -> ScoredPartition:
-    """Bring the published predictions into the log, all of them, however often it is asked for."""
-    origin = log_origin(scored, tools)
-    with tools.data.folder(scored.uri, scored.fingerprint) as folder:
-
-        def tables() -> Iterator[pa.Table]:
-            for predictions, inputs in row_groups(folder):
-                yield _log_table(predictions, inputs, origin, job.columns, scored.classes)
-
-        write_log_streamed(
-            lambda uri, write: tools.data.publish_file(f"{FOLDER}/{uri}", write),
-            "predictions",
-            origin,
-            lambda: ahead(tables()),
-        )
-    return scored
-
-
-def _log_table(
-    predictions: pa.Table, inputs: pa.Table | None, origin: Origin, columns: Columns, classes: Sequence[Scalar]
-) -> pa.Table:
-    """Some predictions in the log's columns, with what the model saw beside them."""
-    table = prediction_table(predictions.to_pandas(), origin, key=columns.key, time=columns.time, classes=classes)
-    if inputs is not None:
-        for name in inputs.drop_columns([columns.key]).column_names:
-            table = table.append_column(f"{INPUT}{name}", inputs.column(name))
-    return table
-
-
-def log_origin(scored: ScoredPartition, tools: Tools) -> Origin:
-    """What the log says of where a partition's predictions come from."""
-    recorded = tools.ledger.results(tools.environment, scored.model, "score", uri=scored.uri)
-    return Origin(
-        endpoint=scored.model,
-        partition=scored.partition,
-        model_digest=scored.digest,
-        model_version=scored.version,
-        data_digest=scored.dataset_fingerprint,
-        recorded=order_of([entry["content"]["fingerprint"] for entry in recorded], scored.fingerprint),
-    )
-
-
-def write_to_log(tools: Tools, tree: Tree, origin: Origin, table: pa.Table) -> None:
-    """Put a table into the deployment's log."""
-    write_log(lambda uri, content: tools.data.write_file(f"{FOLDER}/{uri}", content), tree, origin, table)
-
-
 def scored_at(uri: str, model: str, tools: Tools) -> ScoredPartition | str:
     """The predictions that a model's scoring published there, or why there are none that count.
 
@@ -332,9 +324,9 @@ def scored_at(uri: str, model: str, tools: Tools) -> ScoredPartition | str:
     raise _changed(uri, expected=known[-1]["fingerprint"], found=fingerprint)
 
 
-def _published(uri: str, job: ScoringJob, tools: Tools) -> ScoredPartition | None:
-    """What an earlier run published there; its bytes are named by the fingerprint."""
-    fingerprint = tools.data.published(uri)
+def _published(uri: str, job: ScoringJob, tools: Tools, fingerprint: str | None = None) -> ScoredPartition | None:
+    """What is published there; its bytes are named by the fingerprint, which is looked up where it is not told."""
+    fingerprint = fingerprint or tools.data.published(uri)
     if fingerprint is None:
         return None
     with tools.data.folder(uri) as folder:

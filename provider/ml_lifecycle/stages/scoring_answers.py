@@ -135,10 +135,10 @@ class Scorer:
         import numpy as np
 
         info = self._model.info
-        seen = _by_row(prepare(features, info.inputs, where=self._where).reset_index(drop=True), info)
+        seen = prepare(features, info.inputs, where=self._where).reset_index(drop=True)
         if not rows:
             return seen, np.zeros(0)
-        return seen, np.asarray(answer(self._model.model, info, seen), dtype="float64")
+        return seen, np.asarray(answer(self._model.model, info, _by_row(seen, info)), dtype="float64")
 
     def _check_claim(self, batch: Batch, seen: pd.DataFrame) -> None:
         """Refuse features that say of themselves that they are made row by row, and are not."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,8 @@ def write_part(folder: Path, span: tuple[int, int], answers: Iterator[Answered],
     examples: dict[str, int] = {}
     with ExitStack() as stack:
         predictions, inputs, quarantine = (
-            stack.enter_context(closing(GrowingParquet(folder / name))) for name in (PREDICTIONS, INPUTS, QUARANTINE)
+            stack.enter_context(closing(GrowingParquet(folder / name, [stamp.key])))
+            for name in (PREDICTIONS, INPUTS, QUARANTINE)
         )
         for answered in answers:
             predictions.add(_predictions(answered, stamp))
@@ -106,19 +108,45 @@ def finished_part(store: DataStore, uri: str) -> PartFacts | None:
     return None
 
 
-def join_parts(store: DataStore, uris: Sequence[str], parts: Sequence[PartFacts], folder: Path) -> None:
-    """Put the parts' files into a folder, in their order: inputs as they are, the others as one file each."""
-    with ExitStack() as stack:
-        joined = {
-            name: stack.enter_context(closing(GrowingParquet(folder / name))) for name in (PREDICTIONS, QUARANTINE)
-        }
-        for uri, facts in zip(uris, parts, strict=True):
-            with store.folder(uri) as part:
-                for name, file in joined.items():
-                    for table in _tables(part / name):
-                        file.add(table)
-                if (part / INPUTS).is_file():
-                    shutil.copyfile(part / INPUTS, folder / part_of_inputs(facts.first))
+class JoinedParts:
+    """What parts hold, one after the other, in a folder of this machine: predictions as one file, bad rows as another.
+
+    :param key: The column that tells rows apart.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._files = {folder / name: GrowingParquet(folder / name, [key]) for name in (PREDICTIONS, QUARANTINE)}
+
+    def add(self, part: Path) -> None:
+        """Append a part."""
+        for path, file in self._files.items():
+            for table in _tables(part / path.name):
+                file.add(table)
+
+    def close(self) -> None:
+        """Write the files' ends."""
+        for file in self._files.values():
+            file.close()
+
+    def move(self, folder: Path) -> None:
+        """Put the files, which have an end, into a folder."""
+        for path in self._files:
+            if path.is_file():
+                shutil.move(path, folder / path.name)
+
+
+def bring_inputs(part: Path, facts: PartFacts, folder: Path) -> None:
+    """Put what the model saw of a part's rows into a folder, as a file of its own."""
+    if (part / INPUTS).is_file():
+        _same_file(part / INPUTS, folder / part_of_inputs(facts.first))
+
+
+def _same_file(path: Path, target: Path) -> None:
+    """Neither changes any more: where the place can, they are one."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
 
 
 def _tables(path: Path) -> Iterator[pa.Table]:

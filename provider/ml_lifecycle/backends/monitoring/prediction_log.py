@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
@@ -40,8 +40,10 @@ UNKNOWN_DAY: Final = "__HIVE_DEFAULT_PARTITION__"
 """Where rows go whose day nobody knows; the name that Hive and its readers have for it."""
 _LAYOUT: Final = 1
 _DIGITS: Final = 12
-_ID_DIGITS: Final = 32
+_ORIGIN_DIGITS: Final = 16
 _TWO: Final = 2
+_NO_DAY: Final = 2**31 - 1
+"""Sorts behind every day there is."""
 
 
 @dataclass(frozen=True)
@@ -81,23 +83,25 @@ def key_texts(column: pd.Series[Any]) -> pd.Series[Any]:
     return plain_keys(column).map(str, na_action="ignore").astype(object)
 
 
-def prediction_ids(keys: pd.Series[Any], origin: Origin) -> pd.Series[Any]:
-    """What names each prediction: the same model, partition and key always have the same id."""
-    start = hashlib.sha256(f"{origin.model_digest}\n{origin.partition}\n".encode())
+def prediction_ids(keys: pa.Array, origin: Origin) -> pa.Array:
+    """What names each prediction: the same model, partition and key always have the same id, and no two share one.
 
-    def digest(key: str) -> str:
-        one = start.copy()
-        one.update(key.encode(errors="surrogatepass"))
-        return one.hexdigest()[:_ID_DIGITS]
+    :param keys: Texts. The id is 16 hex digits for model and partition, a dash, and the key itself.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    return keys.map(digest).astype(object)
+    told = f"{origin.model_digest}\n{origin.partition}\n".encode()
+    start = hashlib.sha256(told).hexdigest()[:_ORIGIN_DIGITS]
+    ids: pa.Array = pc.binary_join_element_wise(pa.scalar(start), keys, "-")
+    return ids
 
 
 # --- Write -----------------------------------------------------------------------------------------------------------
 
 
 def prediction_table(
-    predictions: pd.DataFrame,
+    predictions: pd.DataFrame | pa.Table,
     origin: Origin,
     *,
     key: str,
@@ -109,6 +113,7 @@ def prediction_table(
     """Published predictions in the log's columns.
 
     :param predictions: ``key``, ``score``, ``label`` for classifiers, and ``score_<class>`` of more than two classes.
+        Of an arrow table, columns that the log holds as they are take no detour.
     :param inputs: What the model saw, row by row as the predictions.
     :param names: What ids are made of, where keys may come again.
     :raises ColumnError: a key is no single value, or the time column holds numbers.
@@ -116,17 +121,17 @@ def prediction_table(
     import pyarrow as pa
 
     rows = len(predictions)
-    keys = key_texts(predictions[key])
+    keys = _keys(predictions[key])
     columns: dict[str, Any] = {
-        "prediction_id": pa.array(prediction_ids(keys if names is None else names, origin), pa.string()),
+        "prediction_id": prediction_ids(keys if names is None else pa.array(names, pa.string()), origin),
         "endpoint": pa.repeat(pa.scalar(origin.endpoint, pa.string()), rows),
-        "key": pa.array(keys, pa.string()),
+        "key": keys,
         "at": _times(predictions, time, origin.partition),
         "model_version": pa.repeat(pa.scalar(origin.model_version, pa.int64()), rows),
         "model_digest": pa.repeat(pa.scalar(origin.model_digest or None, pa.string()), rows),
         "partition": pa.repeat(pa.scalar(origin.partition, pa.string()), rows),
-        "score": pa.array(predictions["score"], pa.float64(), from_pandas=True),
-        "label": _texts(predictions["label"] if "label" in predictions.columns else None, rows),
+        "score": pa.array(_plain(predictions["score"]), pa.float64(), from_pandas=True),
+        "label": _texts(predictions["label"] if "label" in _names(predictions) else None, rows),
         "probabilities": _probabilities(predictions, classes),
         "recorded": pa.repeat(pa.scalar(origin.recorded, pa.int64()), rows),
     }
@@ -152,7 +157,7 @@ def label_table(
     import pandas as pd
     import pyarrow as pa
 
-    keys, rows = key_texts(labelled[key]), len(labelled)
+    keys, rows = _keys(labelled[key]), len(labelled)
     target_values = labelled[target]
     told = (
         moments(labelled[labelled_at])
@@ -162,9 +167,9 @@ def label_table(
     numbers = pd.to_numeric(target_values, errors="coerce") if kind_of(target_values) == "number" else None
     return pa.table(
         {
-            "prediction_id": pa.array(prediction_ids(keys, predicted), pa.string()),
+            "prediction_id": prediction_ids(keys, predicted),
             "endpoint": pa.array([origin.endpoint] * rows, pa.string()),
-            "key": pa.array(keys, pa.string()),
+            "key": keys,
             "at": _times(labelled, time, origin.partition),
             "label": _texts(target_values, rows),
             "value": pa.array([None] * rows if numbers is None else numbers, pa.float64(), from_pandas=True),
@@ -189,15 +194,23 @@ def write_log(write: Callable[[str, bytes], None], tree: Tree, origin: Origin, t
 
 def by_day(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     """The rows of each day, in their order; the days by their names in the log."""
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
     # Whole days since 1970 round towards the past, so that a moment before it stays in its own day.
-    days = pc.floor_temporal(table.column("at"), unit="day").cast(pa.timestamp("us")).cast(pa.date32())
-    for day in sorted(set(days.unique().to_pylist()), key=lambda one: (one is None, one)):
-        chosen = days.is_null() if day is None else pc.equal(days, pa.scalar(day, pa.date32()))
-        name = UNKNOWN_DAY if day is None else f"{day:%Y-%m-%d}"
-        yield name, table.filter(pc.fill_null(chosen, False))  # noqa: FBT003  # the value that takes the gaps' place
+    found = pc.floor_temporal(table.column("at").cast(pa.timestamp("us")), unit="day").cast(pa.date32())
+    days = pc.fill_null(found.cast(pa.int32()), _NO_DAY).to_numpy()
+    ends = [*np.flatnonzero(days[1:] != days[:-1]) + 1, len(days)] if len(days) else []
+    if len(set(days.tolist())) < len(ends):
+        order = np.argsort(days, kind="stable")
+        yield from by_day(table.take(pa.array(order)))
+        return
+    runs = {int(days[first]): (first, last) for first, last in zip([0, *ends], ends, strict=False)}
+    for day in sorted(runs):
+        first, last = runs[day]
+        name = UNKNOWN_DAY if day == _NO_DAY else f"{date(1970, 1, 1) + timedelta(days=day):%Y-%m-%d}"
+        yield name, table.slice(first, last - first)
 
 
 def _bytes(table: pa.Table) -> bytes:
@@ -208,18 +221,49 @@ def _bytes(table: pa.Table) -> bytes:
     return held.getvalue()
 
 
-def _times(table: pd.DataFrame, time: str | None, partition: str) -> pa.Array:
+def _names(table: pd.DataFrame | pa.Table) -> list[str]:
+    import pandas as pd
+
+    return list(table.columns) if isinstance(table, pd.DataFrame) else table.column_names
+
+
+def _plain(column: pd.Series[Any] | pa.ChunkedArray) -> pd.Series[Any] | pa.Array:
+    """Of an arrow column one piece."""
+    import pyarrow as pa
+
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _keys(column: pd.Series[Any] | pa.ChunkedArray) -> pa.Array:
+    """As :func:`key_texts`, in arrow; texts and whole numbers that are held as such take no detour."""
+    import pyarrow as pa
+
+    if isinstance(column, pa.ChunkedArray):
+        if pa.types.is_string(column.type) or pa.types.is_integer(column.type):
+            return _plain(column).cast(pa.string())
+        column = column.to_pandas()
+    return pa.array(key_texts(column), pa.string())
+
+
+def _times(table: pd.DataFrame | pa.Table, time: str | None, partition: str) -> pa.Array:
     """When each row's event takes place; of a row that does not say so, the partition's beginning."""
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    start = _start(partition)
-    if time is None or time not in table.columns:
-        return pa.array([start] * len(table), pa.timestamp("us", "UTC"))
-    found = moments(table[time])
-    return pa.array(
-        found if start is None else found.fillna(pd.Timestamp(start)), pa.timestamp("us", "UTC"), from_pandas=True
-    )
+    held, start = pa.timestamp("us", "UTC"), _start(partition)
+    if time is None or time not in _names(table):
+        return pa.array([start] * len(table), held)
+    column = table[time]
+    if isinstance(column, pa.ChunkedArray):
+        if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+            # Rounded towards the past, as `moments` does; the cast cuts nothing off any more.
+            naive = _plain(column).cast(pa.timestamp(column.type.unit))
+            known = pc.floor_temporal(naive, unit="microsecond").cast(held, safe=False)
+            return known if start is None else pc.fill_null(known, pa.scalar(start, held))
+        column = column.to_pandas()
+    found = moments(column)
+    return pa.array(found if start is None else found.fillna(pd.Timestamp(start)), held, from_pandas=True)
 
 
 def _start(partition: str) -> datetime | None:
@@ -229,13 +273,18 @@ def _start(partition: str) -> datetime | None:
         return None
 
 
-def _texts(column: pd.Series[Any] | None, rows: int) -> pa.Array:
+def _texts(column: pd.Series[Any] | pa.ChunkedArray | None, rows: int) -> pa.Array:
     """Labels as texts: True, a class's name, 1 and 2.5."""
     import pyarrow as pa
+    import pyarrow.compute as pc
     from pandas.api import types
 
     if column is None:
         return pa.nulls(rows, pa.string())
+    if isinstance(column, pa.ChunkedArray):
+        if pa.types.is_boolean(column.type):
+            return pc.if_else(_plain(column), str(True), str(False))
+        column = column.to_pandas()
     if types.infer_dtype(column, skipna=True) not in ("boolean", "integer", "floating", "string"):
         # Of several types, what is equal may still be called differently: 1 and True.
         return pa.array([None if _is_missing(value) else label_text(value) for value in column], pa.string())
@@ -256,7 +305,7 @@ def label_text(value: Any) -> str:
     return str(int(plain)) if isinstance(plain, float) and plain.is_integer() else str(plain)
 
 
-def _probabilities(predictions: pd.DataFrame, classes: Sequence[Scalar]) -> pa.Array:
+def _probabilities(predictions: pd.DataFrame | pa.Table, classes: Sequence[Scalar]) -> pa.Array:
     """By class, of more than two: of two, the score tells both."""
     import numpy as np
     import pyarrow as pa
@@ -265,7 +314,7 @@ def _probabilities(predictions: pd.DataFrame, classes: Sequence[Scalar]) -> pa.A
     if len(classes) <= _TWO:
         return pa.nulls(len(predictions), kind)
     names = [f"score_{label}" for label in classes]
-    values = predictions[names].to_numpy("float64").ravel()
+    values = np.column_stack([_plain(predictions[name]) for name in names]).astype("float64").ravel()
     texts = pa.array([label_text(label) for label in classes] * len(predictions), pa.string())
     offsets = np.arange(0, len(values) + 1, len(classes), dtype="int32")
     return pa.MapArray.from_arrays(pa.array(offsets), texts, pa.array(values))

@@ -1,0 +1,121 @@
+"""A partition's predictions into the prediction log: drafted while they are made, published when they are."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ml_lifecycle.backends.monitoring.log_files import DailyDrafts, write_log_streamed
+from ml_lifecycle.backends.monitoring.prediction_log import (
+    FOLDER,
+    INPUT,
+    Origin,
+    Tree,
+    order_of,
+    prediction_table,
+    write_log,
+)
+from ml_lifecycle.core.contracts import Columns, Scalar, ScoredPartition
+from ml_lifecycle.stages.ahead import ahead
+from ml_lifecycle.stages.runner import Tools
+from ml_lifecycle.stages.scored_files import row_groups
+from ml_lifecycle.stages.scoring_parts import Stamp
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_NONE_YET: Final = ""
+"""The fingerprint of what is not published yet."""
+
+
+class LogAhead:
+    """The log's files of one partition, on this machine until the partition is published.
+
+    :param uri: Where the partition is published.
+    """
+
+    def __init__(self, model: str, uri: str, columns: Columns, tools: Tools) -> None:
+        self._model, self._uri, self._columns, self._tools = model, uri, columns, tools
+        self._stack = ExitStack()
+        self._drafts: DailyDrafts | None = None
+        self._origin: Origin | None = None
+        self._rows = 0
+
+    def close(self) -> None:
+        """Throw away what was drafted and not published."""
+        self._stack.close()
+
+    def add(self, part: Path, data_digest: str, stamp: Stamp) -> None:
+        """Draft what the log will hold of some predictions, taking them for the newest of their partition.
+
+        :param part: A folder in the layout of a published partition.
+        :param data_digest: Of what is scored.
+        """
+        if self._origin is None:
+            self._origin = Origin(
+                endpoint=self._model,
+                partition=stamp.partition,
+                model_digest=stamp.digest,
+                model_version=stamp.version,
+                data_digest=data_digest,
+                recorded=_order(self._model, self._uri, _NONE_YET, self._tools),
+            )
+        if self._drafts is None:
+            folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ml-lifecycle-log-"))
+            self._drafts = self._stack.enter_context(closing(DailyDrafts(Path(folder))))
+        for table in _tables(part, self._origin, self._columns, stamp.classes):
+            self._drafts.add(table)
+            self._rows += table.num_rows
+
+    def written(self, scored: ScoredPartition) -> ScoredPartition:
+        """Bring the published predictions into the log, all of them, however often it is asked for.
+
+        Where what was drafted is not what was published, the log is made of that. Its bytes were checked a moment ago.
+        """
+        origin = log_origin(scored, self._tools)
+        drafts = self._drafts
+        if drafts is not None and drafts.is_whole and (self._origin, self._rows) == (origin, scored.rows):
+            drafts.publish(self._publish, "predictions", origin)
+            return scored
+        with self._tools.data.folder(scored.uri) as folder:
+            tables = lambda: ahead(_tables(folder, origin, self._columns, scored.classes))  # noqa: E731  # of two lines
+            write_log_streamed(self._publish, "predictions", origin, tables)
+        return scored
+
+    def _publish(self, uri: str, write: Callable[[Path], object]) -> None:
+        self._tools.data.publish_file(f"{FOLDER}/{uri}", write)
+
+
+def _tables(folder: Path, origin: Origin, columns: Columns, classes: Sequence[Scalar]) -> Iterator[pa.Table]:
+    """Predictions in the log's columns, with what the model saw beside them."""
+    for predictions, inputs in row_groups(folder):
+        table = prediction_table(predictions, origin, key=columns.key, time=columns.time, classes=classes)
+        if inputs is not None:
+            for name in inputs.drop_columns([columns.key]).column_names:
+                table = table.append_column(f"{INPUT}{name}", inputs.column(name))
+        yield table
+
+
+def log_origin(scored: ScoredPartition, tools: Tools) -> Origin:
+    """What the log says of where a partition's predictions come from."""
+    return Origin(
+        endpoint=scored.model,
+        partition=scored.partition,
+        model_digest=scored.digest,
+        model_version=scored.version,
+        data_digest=scored.dataset_fingerprint,
+        recorded=_order(scored.model, scored.uri, scored.fingerprint, tools),
+    )
+
+
+def _order(model: str, uri: str, fingerprint: str, tools: Tools) -> int:
+    recorded = tools.ledger.results(tools.environment, model, "score", uri=uri)
+    return order_of([entry["content"]["fingerprint"] for entry in recorded], fingerprint)
+
+
+def write_to_log(tools: Tools, tree: Tree, origin: Origin, table: pa.Table) -> None:
+    """Put a table into the deployment's log."""
+    write_log(lambda uri, content: tools.data.write_file(f"{FOLDER}/{uri}", content), tree, origin, table)
