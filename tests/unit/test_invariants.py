@@ -407,6 +407,14 @@ def test_an_open_deployment_may_serve_what_it_leaves_and_what_it_brings(seen: di
     assert (broken(opened) == []) is is_sound
 
 
+@pytest.mark.parametrize(("share", "is_sound"), [(0, True), (10, True), (11, False), (100, False)])
+def test_a_version_that_is_rolled_out_gets_no_more_than_its_steps_gave(share: int, is_sound: bool) -> None:  # noqa: FBT001  # as above
+    seen = {1: 100 - share, 2: share}
+    opened = replace(sound("1", "2"), steps={1: DONE, 2: ("intent",)}, observed=seen, reached=10)
+
+    assert (broken(opened) == []) is is_sound
+
+
 def test_something_that_serves_before_the_first_release_is_found() -> None:
     assert [name for name, _ in broken(replace(sound(), observed={1: 100}))] == ["target serves the head"]
 

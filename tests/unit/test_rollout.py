@@ -23,6 +23,7 @@ from ml_lifecycle.stages.rollout import (
     promote,
     retire,
     shift,
+    warm_until,
     watch,
 )
 from ml_lifecycle.stages.runner import Tools, record, run
@@ -211,6 +212,30 @@ def test_the_reconciler_leaves_a_rollout_alone(place: Tools, job: DeploymentJob)
     assert (found.faults, found.finished, found.repaired, traffic(place)) == ((), (), (), {"1": 90, "2": 10})
 
 
+def test_traffic_that_no_step_gave_is_noted_and_taken_back(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    shift(step(job, 10), place)
+    change("flights", means_of(place), traffic={"1": 40, "2": 60})
+    strange = [one.what for one in violations(snapshot("flights", place, target=TARGET))]
+
+    found = reconcile(ReconciliationJob(model="flights", target=TARGET), place)
+
+    assert strange == ["version 1: 40%, version 2: 60%, and no step gave version 2 more than 10%"]
+    assert found.repaired == ("the target gives version 2 60%, and no step more than 10%",)
+    assert (traffic(place), found.violations) == ({"1": 90, "2": 10}, ())
+    assert "it is set back" in place.ledger.audit("flights")[-1]["detail"]
+
+
+def test_less_traffic_than_a_step_gave_is_left_alone(place: Tools, job: DeploymentJob) -> None:
+    begin(job, place)
+    shift(step(job, 10), place)
+    change("flights", means_of(place), traffic={"1": 100, "2": 0})
+
+    found = reconcile(ReconciliationJob(model="flights", target=TARGET), place)
+
+    assert (found.repaired, found.violations, traffic(place)) == ((), (), {"1": 100})
+
+
 def test_the_reconciler_takes_back_what_the_target_found_broken(place: Tools, job: DeploymentJob) -> None:
     begin(job, place)
     shift(step(job, 10), place)
@@ -242,9 +267,11 @@ def test_a_first_release_is_compared_with_nothing(
     begun = begin(job, place)
     verdicts = [passed(job, percent, place).verdict for percent in (10, 50)]
     deployment = promote(job, place)
+    kept_until = warm_until(RetirementJob(request=job.request, deployment=deployment), place)
 
     assert begun is not None
     assert (begun.previous, verdicts, deployment.traffic) == (None, [Verdict.PASS] * 2, {"1": 100})
+    assert kept_until <= place.clock()
 
 
 def test_the_version_before_is_kept_and_then_removed(place: Tools, job: DeploymentJob) -> None:

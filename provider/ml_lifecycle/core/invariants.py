@@ -77,6 +77,8 @@ class Snapshot:
     """Why the audit cannot be trusted; empty where it can."""
     observed: Mapping[int, int] | None = None
     """Percent of the traffic by version; ``None`` where nobody looked."""
+    reached: int | None = None
+    """The largest percent that a step of the open rollout asked for; ``None`` where none is open."""
     runs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Ids of runs by training key."""
     versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -274,9 +276,12 @@ def _served(snapshot: Snapshot) -> Iterator[Found]:
 
 
 def _traffic(snapshot: Snapshot) -> Iterator[Found]:
-    """Whole numbers that sum to 100; a deployment that ended gave all to one."""
-    if snapshot.observed and sum(snapshot.observed.values()) != ALL_TRAFFIC:
-        yield "traffic", "target", f"{_shown(snapshot.observed)} do not sum to {ALL_TRAFFIC}"
+    """Whole numbers that sum to 100; what ended gave all to one, what goes on no more than its steps did."""
+    head, seen, reached = snapshot.head, snapshot.observed, snapshot.reached
+    if seen and sum(seen.values()) != ALL_TRAFFIC:
+        yield "traffic", "target", f"{_shown(seen)} do not sum to {ALL_TRAFFIC}"
+    if seen and head is not None and reached is not None and seen.get(head.version, 0) > reached:
+        yield "traffic", "target", f"{_shown(seen)}, and no step gave version {head.version} more than {reached}%"
     for one in snapshot.deployments:
         shares = sorted(share for share in one.traffic.values() if share)
         if shares != [ALL_TRAFFIC]:

@@ -18,7 +18,7 @@ from ml_lifecycle.core.errors import LedgerError, LifecycleError, NoDecisionErro
 from ml_lifecycle.core.invariants import AskRecord, Snapshot, Violation, is_open, violations
 from ml_lifecycle.stages.champion import means_of
 from ml_lifecycle.stages.deployment import finish, refuse_unfounded, restore, target_of
-from ml_lifecycle.stages.rollout import take_back
+from ml_lifecycle.stages.rollout import largest_share, splitting, take_back
 from ml_lifecycle.stages.runner import Tools, record
 
 BY_HAND = "move by hand"
@@ -120,6 +120,7 @@ def snapshot(
         audit=audit,
         chain=_chain(model, tools),
         observed=observed,
+        reached=_reached(head, tools),
         runs=_runs(model, tools, ask=runs),
         versions=_versions(model, tools, ask=look),
     )
@@ -163,13 +164,29 @@ def _closed(earlier: Sequence[Move], head: Move, tools: Tools) -> list[int]:
     return [move.epoch for move in overtaken]
 
 
+def _reached(head: Move | None, tools: Tools) -> int | None:
+    if head is None or not is_rolling_out(head, tools.ledger.deployment_states(head)):
+        return None
+    return largest_share(head, tools)
+
+
 def _looked_after(head: Move, tools: Tools) -> dict[str, Any]:
-    """A rollout is left to its release, unless the new version does not work, or has lost its right to go on."""
-    why = target_of(head, {}).status(head.model, means_of(tools)).fault or _unfounded(head, tools)
-    if not why:
+    """A rollout is left to its release, unless the new version does not work, or has lost its right to go on.
+
+    Traffic that no step gave is taken back, too: evidence would be about another split than it says.
+    """
+    serving = splitting(head.target).status(head.model, means_of(tools))
+    if why := serving.fault or _unfounded(head, tools):
+        take_back(head, why, tools)
+        return {"repaired": (f"the rollout of version {head.version} was taken back: {why}",)}
+    # Read after the target: a step writes down what it gives before it gives it.
+    share, reached = serving.traffic.get(head.version, 0), largest_share(head, tools)
+    if share <= reached:
         return {}
-    take_back(head, why, tools)
-    return {"repaired": (f"the rollout of version {head.version} was taken back: {why}",)}
+    strange = f"the target gives version {head.version} {share}%, and no step more than {reached}%"
+    _note_by_hand(head, strange, tools)
+    splitting(head.target).set_split(head, reached, means_of(tools))
+    return {"repaired": (strange,)}
 
 
 def _unfounded(head: Move, tools: Tools) -> str:
@@ -198,11 +215,15 @@ def _strange(head: Move, otherwise: Mapping[str, Any], tools: Tools) -> str:
 
 
 def _restore(head: Move, strange: str, otherwise: Mapping[str, Any], tools: Tools) -> None:
-    # Written down first: an undone move without its row would be one that nobody hears of.
+    _note_by_hand(head, strange, tools)
+    restore(head, target_of(head, otherwise), tools)
+
+
+def _note_by_hand(head: Move, strange: str, tools: Tools) -> None:
+    """Before it is set back: an undone move without its row would be one that nobody hears of."""
     tools.ledger.record_refusal(
         head.model, head.environment, action=BY_HAND, by=UNKNOWN, why=f"{strange}; it is set back", at=tools.clock()
     )
-    restore(head, target_of(head, otherwise), tools)
 
 
 def _is_due(ask: Ask, told: set[str], at: datetime, tools: Tools) -> bool:

@@ -254,8 +254,13 @@ def _way_back(move: Move) -> str:
 
 
 def warm_until(job: RetirementJob, tools: Tools) -> datetime:
-    """Until when the version before stays ready, counted from the moment when all traffic was asked for."""
+    """Until when the version before stays ready, counted from the moment when all traffic was asked for.
+
+    After a first release there is nobody to keep.
+    """
     move = job.deployment.champion
+    if _previous(move, tools) is None:
+        return move.moved_at
     return _began(ALL, move, tools) + splitting(move.target).keep_previous
 
 
@@ -307,8 +312,7 @@ class GoingOn:
 
     def reached(self, tools: Tools) -> int:
         """The largest share that was ever asked for."""
-        rows = _rows("shift", self.move, tools)
-        return max((row["content"]["percent"] for row in rows), default=0)
+        return largest_share(self.move, tools)
 
     def refuse_fault(self, tools: Tools) -> None:
         """A version that does not work gets no more traffic; a first release has nobody to leave it to.
@@ -406,6 +410,11 @@ def _began(percent: int, move: Move, tools: Tools) -> datetime:
     rows = [row for row in _rows("shift", move, tools) if row["content"]["percent"] == percent]
     began: datetime = rows[0]["at"] if rows else move.moved_at
     return began
+
+
+def largest_share(move: Move, tools: Tools) -> int:
+    """The largest percent that a rollout's steps ever asked for; they write it down before they give it."""
+    return max((row["content"]["percent"] for row in _rows("shift", move, tools)), default=0)
 
 
 def report_of(move: Move, percent: int, tools: Tools) -> StepReport | None:
