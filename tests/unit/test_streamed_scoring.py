@@ -17,6 +17,7 @@ import pytest
 from ml_lifecycle.backends.monitoring.prediction_log import read_predictions
 from ml_lifecycle.core.contracts import RunRequest, ScoredPartition, Source
 from ml_lifecycle.core.errors import DataError, LifecycleError, PassingError, RequestError, TrainingError
+from ml_lifecycle.stages.champion import champion_of
 from ml_lifecycle.stages.repeated_keys import repeated_keys
 from ml_lifecycle.stages.runner import Tools
 from ml_lifecycle.stages.scored_files import read_inputs
@@ -336,6 +337,40 @@ def test_rows_that_cannot_be_told_apart_or_have_no_time_lie_in_quarantine_with_t
     assert lost["distance"].tolist() == spoilt_rows()["distance"][[3, 10, 20, 90]].tolist()
     kept = spoilt_rows().drop(index=[3, 10, 20, 90])["id"].tolist()
     assert table_of(row_wise, scored)["id"].tolist() == kept
+
+
+def test_bad_rows_may_fill_a_whole_part(row_wise: Tools, land: Land, tmp_path: Path) -> None:
+    table = unlabelled()
+    table.loc[:40, "id"] = None
+    land(table)
+    released(row_wise, trained(row_wise))
+
+    scored = score(job(max_bad=0.5), row_wise)
+
+    assert (scored.rows, scored.quarantined_rows) == (59, 41)
+    assert table_of(row_wise, scored)["id"].tolist() == table["id"].tolist()[41:]
+    assert len(read_predictions(tmp_path / "data/log", "flights")) == 59
+
+
+@pytest.mark.parametrize("kind", ["object", "category", "Int64", "datetime64[us, UTC]"])
+def test_without_features_of_its_own_a_model_is_asked_about_the_same_rows(
+    row_wise: Tools, land: Land, kind: str
+) -> None:
+    table = spoilt_rows()
+    if kind not in {"object", "category"}:
+        table["id"] = table["id"].str[1:].astype("Int64")
+    table["id"] = table["id"].astype(kind)  # type: ignore[call-overload]  # one of the above
+    land(table)
+    released(row_wise, trained(row_wise, features=None))
+
+    scored = table_of(row_wise, score(job(max_bad=0.04), row_wise))
+
+    champion = champion_of("flights", row_wise)
+    assert champion is not None
+    kept = table.drop(index=[3, 10, 20, 90]).reset_index(drop=True)
+    assert [str(key) for key in scored["id"]] == [str(key) for key in kept["id"]]
+    assert scored["score"].tolist() == champion.predict(kept).tolist()
+    assert scored["at"].tolist() == kept["at"].tolist()
 
 
 def test_more_bad_rows_than_tolerated_fail_the_run_and_publish_nothing(row_wise: Tools, land: Land) -> None:

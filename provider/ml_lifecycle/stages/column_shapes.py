@@ -55,10 +55,14 @@ def shapes_of(file: pq.ParquetFile) -> dict[str, Shape]:
 
 
 def table_of(raw: pa.Table, shapes: Mapping[str, Shape]) -> pd.DataFrame:
-    """Some rows of a file, each column in the one type that a snapshot of all its rows would hold it in."""
+    """Some rows of a file, each column in the one type that a snapshot of all its rows would hold it in.
+
+    :param shapes: Of the columns that are wanted.
+    """
     import pandas as pd
 
-    table = _plain(raw)
+    is_named = set(shapes) <= set(raw.column_names)
+    table = _plain(raw.select([name for name in raw.column_names if name in shapes]) if is_named else raw)
     held: pd.DataFrame = pd.DataFrame(
         {name: as_kind(table[name], shape.kind, gaps=shape.gaps) for name, shape in shapes.items()}
     )

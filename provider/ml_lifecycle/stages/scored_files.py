@@ -48,9 +48,12 @@ def read_inputs(folder: Path, columns: Sequence[str]) -> pd.DataFrame | None:
 
 
 def row_groups(folder: Path) -> Iterator[tuple[pa.Table, pa.Table | None]]:
-    """Predictions with the model's inputs beside them, some rows at a time; ``None`` where those were not published."""
+    """Predictions with the model's inputs beside them, some rows at a time; ``None`` where those were not published.
+
+    Nothing of a folder that holds no prediction.
+    """
     inputs = _groups(input_files(folder))
-    for predictions in _groups([folder / PREDICTIONS]):
+    for predictions in _groups([path for path in [folder / PREDICTIONS] if path.is_file()]):
         yield predictions, next(inputs, None)
 
 

@@ -135,7 +135,8 @@ def _publish(
     partition = _partition(job, tools)
     request = job.request.model_copy(update={"partition": partition})
     reading = SnapshotJob.unlabelled(request, job.source, job.related, job.columns)
-    with open_rows(reading, tools, batch_rows=job.batch_rows) as rows:
+    needed = set(model.info.inputs) if model.info.features is None else None
+    with open_rows(reading, tools, batch_rows=job.batch_rows, needed=needed) as rows:
         stamp = Stamp(
             partition=partition,
             version=version,
@@ -190,9 +191,9 @@ class _Work:
             # A part is joined and logged while the next one is scored.
             for uri, facts in ahead(self._parts(spans)):
                 with data.folder(uri) as part:
-                    joined.add(part)
-                    if self.log is not None:
-                        self.log.add(part, self.rows.fingerprint, self.stamp)
+                    for predictions, inputs in joined.add(part):
+                        if self.log is not None:
+                            self.log.add(predictions, inputs, self.rows.fingerprint, self.stamp)
                 parts[uri] = facts
 
         def write(folder: Path) -> None:

@@ -20,6 +20,7 @@ from ml_lifecycle.stages.training import make_features
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 ROW_WISE: Final = "ROW_WISE"
@@ -36,6 +37,8 @@ class Answered:
 
     batch: Batch
     rows: pd.DataFrame
+    keys: pa.Array
+    """Of each row, as the file holds them where those are texts."""
     seen: pd.DataFrame
     """What the model saw of each."""
     scores: NDArray[np.float64]
@@ -97,7 +100,7 @@ class Scorer:
             kept = np.flatnonzero(finite)
             chosen, seen, scores = chosen[kept], seen.iloc[kept], scores[kept]
         rows = batch.rows if len(chosen) == len(batch.rows) else batch.rows.iloc[chosen]
-        return Answered(batch, rows, seen, scores, bad)
+        return Answered(batch, rows, batch.keys(self._rows.columns.key, chosen), seen, scores, bad)
 
     # --- Features ----------------------------------------------------------------------------------------------------
 

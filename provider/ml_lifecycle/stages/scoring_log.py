@@ -48,10 +48,10 @@ class LogAhead:
         """Throw away what was drafted and not published."""
         self._stack.close()
 
-    def add(self, part: Path, data_digest: str, stamp: Stamp) -> None:
+    def add(self, predictions: pa.Table, inputs: pa.Table | None, data_digest: str, stamp: Stamp) -> None:
         """Draft what the log will hold of some predictions, taking them for the newest of their partition.
 
-        :param part: A folder in the layout of a published partition.
+        :param inputs: What the model saw, row by row.
         :param data_digest: Of what is scored.
         """
         if self._origin is None:
@@ -66,9 +66,8 @@ class LogAhead:
         if self._drafts is None:
             folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ml-lifecycle-log-"))
             self._drafts = self._stack.enter_context(closing(DailyDrafts(Path(folder))))
-        for table in _tables(part, self._origin, self._columns, stamp.classes):
-            self._drafts.add(table)
-            self._rows += table.num_rows
+        self._drafts.add(_table(predictions, inputs, self._origin, self._columns, stamp.classes))
+        self._rows += predictions.num_rows
 
     def written(self, scored: ScoredPartition) -> ScoredPartition:
         """Bring the published predictions into the log, all of them, however often it is asked for.
@@ -90,13 +89,20 @@ class LogAhead:
 
 
 def _tables(folder: Path, origin: Origin, columns: Columns, classes: Sequence[Scalar]) -> Iterator[pa.Table]:
-    """Predictions in the log's columns, with what the model saw beside them."""
+    """What is published, in the log's columns, some rows at a time."""
     for predictions, inputs in row_groups(folder):
-        table = prediction_table(predictions, origin, key=columns.key, time=columns.time, classes=classes)
-        if inputs is not None:
-            for name in inputs.drop_columns([columns.key]).column_names:
-                table = table.append_column(f"{INPUT}{name}", inputs.column(name))
-        yield table
+        yield _table(predictions, inputs, origin, columns, classes)
+
+
+def _table(
+    predictions: pa.Table, inputs: pa.Table | None, origin: Origin, columns: Columns, classes: Sequence[Scalar]
+) -> pa.Table:
+    """Predictions in the log's columns, with what the model saw beside them."""
+    table = prediction_table(predictions, origin, key=columns.key, time=columns.time, classes=classes)
+    if inputs is not None:
+        for name in inputs.drop_columns([columns.key]).column_names:
+            table = table.append_column(f"{INPUT}{name}", inputs.column(name))
+    return table
 
 
 def log_origin(scored: ScoredPartition, tools: Tools) -> Origin:

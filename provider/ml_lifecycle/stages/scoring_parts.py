@@ -18,7 +18,14 @@ from ml_lifecycle.backends.files import file_digest
 from ml_lifecycle.backends.growing_parquet import GrowingParquet
 from ml_lifecycle.backends.models.inputs import CATEGORY, answer_columns
 from ml_lifecycle.core.contracts import Contract, Scalar
-from ml_lifecycle.stages.scored_files import INPUTS, PREDICTIONS, QUARANTINE, QUARANTINE_COLUMNS, part_of_inputs
+from ml_lifecycle.stages.scored_files import (
+    INPUTS,
+    PREDICTIONS,
+    QUARANTINE,
+    QUARANTINE_COLUMNS,
+    part_of_inputs,
+    row_groups,
+)
 from ml_lifecycle.stages.scoring_answers import Answered
 
 if TYPE_CHECKING:
@@ -115,24 +122,28 @@ class JoinedParts:
     """
 
     def __init__(self, folder: Path, key: str) -> None:
-        self._files = {folder / name: GrowingParquet(folder / name, [key]) for name in (PREDICTIONS, QUARANTINE)}
+        self._predictions, self._quarantine = (
+            GrowingParquet(folder / name, [key]) for name in (PREDICTIONS, QUARANTINE)
+        )
+        self._folder = folder
 
-    def add(self, part: Path) -> None:
-        """Append a part."""
-        for path, file in self._files.items():
-            for table in _tables(part / path.name):
-                file.add(table)
+    def add(self, part: Path) -> Iterator[tuple[pa.Table, pa.Table | None]]:
+        """Append a part, and tell its predictions and the model's inputs beside them, some rows at a time."""
+        for predictions, inputs in row_groups(part):
+            self._predictions.add(predictions)
+            yield predictions, inputs
+        for rows in _tables(part / QUARANTINE):
+            self._quarantine.add(rows)
 
     def close(self) -> None:
         """Write the files' ends."""
-        for file in self._files.values():
-            file.close()
+        self._predictions.close()
+        self._quarantine.close()
 
     def move(self, folder: Path) -> None:
         """Put the files, which have an end, into a folder."""
-        for path in self._files:
-            if path.is_file():
-                shutil.move(path, folder / path.name)
+        for path in sorted(self._folder.iterdir()):
+            shutil.move(path, folder / path.name)
 
 
 def bring_inputs(part: Path, facts: PartFacts, folder: Path) -> None:
@@ -162,7 +173,7 @@ def _predictions(answered: Answered, stamp: Stamp) -> pa.Table:
     import pyarrow as pa
 
     rows, count = answered.rows, len(answered.rows)
-    columns: dict[str, Any] = {stamp.key: pa.array(rows[stamp.key], from_pandas=True)}
+    columns: dict[str, Any] = {stamp.key: answered.keys}
     if stamp.time is not None and stamp.time in rows.columns:
         columns[stamp.time] = pa.array(rows[stamp.time], from_pandas=True)
     if count:
@@ -178,7 +189,7 @@ def _predictions(answered: Answered, stamp: Stamp) -> pa.Table:
 def _inputs(answered: Answered, stamp: Stamp) -> pa.Table:
     import pyarrow as pa
 
-    columns = {stamp.key: pa.array(answered.rows[stamp.key], from_pandas=True)}
+    columns = {stamp.key: answered.keys}
     for name, kind in stamp.inputs.items():
         held = pa.string() if kind == CATEGORY else pa.float64()
         columns[name] = pa.array(answered.seen[name], held, from_pandas=True)

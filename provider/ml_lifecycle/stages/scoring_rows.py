@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -60,11 +60,21 @@ class Batch:
     raw: pa.Table
     """As the file holds them."""
     rows: pd.DataFrame
-    """Those that can be told apart, as a snapshot would hold them; a plain index."""
+    """Those that can be told apart, as a snapshot would hold them; a plain index, and columns that are needed."""
     places: NDArray[np.int64]
     """Of ``rows`` in ``raw``."""
     bad: dict[int, BadRow] = field(default_factory=dict)
     """By the place in ``raw``."""
+
+    def keys(self, name: str, chosen: NDArray[np.int64]) -> pa.Array:
+        """The keys of some rows, by their places in ``rows``: texts as they are, others as a snapshot holds them."""
+        import pyarrow as pa
+
+        if not is_plain_text(self.raw.schema.field(name).type):
+            return pa.array(self.rows[name].iloc[chosen], from_pandas=True)
+        column = self.raw.column(name)
+        is_all = len(chosen) == self.raw.num_rows
+        return (column if is_all else column.take(pa.array(self.places[chosen]))).combine_chunks()
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,8 @@ class PartitionRows:
     file: pq.ParquetFile
     where: str
     """The file's uri."""
-    shapes: dict[str, Shape]
+    needed: dict[str, Shape]
+    """The columns that somebody looks at."""
     fingerprint: str
     """Digest over the job and the bytes of all files that it reads."""
     batch_rows: int
@@ -162,7 +173,7 @@ class PartitionRows:
         bad |= {int(place): BadRow(f"the key {key!r} is not unique") for place in np.flatnonzero(again)}
         places = np.flatnonzero(~(missing | again))
         usable = raw if len(places) == raw.num_rows else raw.take(places)
-        batch = Batch(first, raw, table_of(usable, self.shapes), places, bad)
+        batch = Batch(first, raw, table_of(usable, self.needed), places, bad)
         if self.columns.time is not None:
             _take_times(batch, self.columns.time)
         return batch
@@ -200,12 +211,15 @@ def _take_times(batch: Batch, name: str) -> None:
 
 
 @contextmanager
-def open_rows(job: SnapshotJob, tools: Tools, *, batch_rows: int) -> Iterator[PartitionRows]:
+def open_rows(
+    job: SnapshotJob, tools: Tools, *, batch_rows: int, needed: Collection[str] | None = None
+) -> Iterator[PartitionRows]:
     """One partition, to be read a batch at a time.
 
     A csv file is read whole and kept beside: only parquet can be larger than memory.
 
     :param batch_rows: At most so many rows a batch, fewer where they are wide.
+    :param needed: Columns that are looked at, beside the time; ``None``: all.
     :raises PartitionMissingError: a file is not there.
     :raises PartitionUnreadableError: a file is empty, truncated, or not what its name promises.
     :raises ColumnError: the key or the time column is missing, or of a type that cannot be one.
@@ -230,9 +244,8 @@ def open_rows(job: SnapshotJob, tools: Tools, *, batch_rows: int) -> Iterator[Pa
         shapes = shapes_of(file)
         _check_columns(file, shapes, job.columns, where=uri)
         fingerprint = snapshot_key(job, digests)
-        yield PartitionRows(
-            job, tools, file, uri, _with_whole_keys(shapes, job), fingerprint, _size(file, batch_rows), unchanged
-        )
+        shapes = _needed(_with_whole_keys(shapes, job), file, job.columns, needed)
+        yield PartitionRows(job, tools, file, uri, shapes, fingerprint, _size(file, batch_rows), unchanged)
 
 
 def _as_parquet(path: Path, uri: str, tools: Tools, stacked: ExitStack) -> Path:
@@ -273,6 +286,26 @@ def _with_whole_keys(shapes: dict[str, Shape], job: SnapshotJob) -> dict[str, Sh
     """Rows without a key are taken out before: whole numbers stay whole beside them."""
     key = shapes[job.columns.key]
     return {**shapes, job.columns.key: key.without_gaps()}
+
+
+def _needed(
+    shapes: dict[str, Shape], file: pq.ParquetFile, columns: Columns, needed: Collection[str] | None
+) -> dict[str, Shape]:
+    """Without columns that nobody looks at: to make Python's texts of them costs more than all of the numbers."""
+    held = file.schema_arrow
+    if needed is None or not set(shapes) <= set(held.names):
+        return shapes
+    asked = {*needed, columns.time}
+    if not is_plain_text(held.field(columns.key).type):
+        asked.add(columns.key)
+    return {name: shape for name, shape in shapes.items() if name in asked}
+
+
+def is_plain_text(kind: pa.DataType) -> bool:
+    """Whether a column holds texts in the type that they are published in."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind))
 
 
 def _size(file: pq.ParquetFile, most: int) -> int:

@@ -78,7 +78,7 @@ def prepare(features: pd.DataFrame, inputs: dict[str, str], *, where: str) -> pd
             columns[name] = texts.astype(object)
             continue
         try:
-            columns[name] = column.astype("float64")
+            columns[name] = column if column.dtype == "float64" else column.astype("float64")
         except (TypeError, ValueError) as error:
             raise ColumnError(
                 f"the feature {name!r} holds {column.dtype} values that are no numbers ({error})",
