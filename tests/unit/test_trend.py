@@ -456,6 +456,8 @@ def test_an_axis_holds_every_number_between_few_ticks(numbers: list[float]) -> N
 
 
 @given(st.lists(st.none() | st.floats(-1e9, 1e9) | st.just(float("nan")) | st.just(float("inf")), max_size=200))
+@example([5e-324])
+@example([1e9, 1e9 + 2**-23])
 def test_every_line_stays_on_its_drawing(values: list[float | None]) -> None:
     line = Series("measured", "x", values, lows=values, highs=values, flagged=frozenset({0}))
 

@@ -26,6 +26,10 @@ _SPARK_WIDTH, _SPARK_HEIGHT = 200.0, 44.0
 _LETTER, _LONGEST = 6.2, 13
 """How wide a letter of a look's name is, and how many of them are shown."""
 _EVENT_ROOM = 22.0
+_CLOSEST = 1e-12
+"""Beside the numbers themselves: closer ones are drawn as one, as nobody could tell them apart."""
+_SMALLEST = 1e-300
+"""A span that can still be divided."""
 _TICKS = 4
 _WHOLE = 10
 """Steps from here on need no decimal."""
@@ -135,7 +139,8 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
 def _ticks(numbers: Sequence[float]) -> list[float]:
     """Round numbers that hold all of these between them."""
     low, high = min(numbers), max(numbers)
-    span = (high - low) or abs(high) or 1.0
+    least = max(_CLOSEST * max(abs(low), abs(high)), _SMALLEST)
+    span = max((high - low) or abs(high) or 1.0, least)
     power = 10.0 ** math.floor(math.log10(span / _TICKS))
     step = next(one * power for one in _STEPS if one * power * _TICKS >= span * (1 - 1e-9))
     first = math.floor(low / step + 1e-9)
