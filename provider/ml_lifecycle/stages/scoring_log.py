@@ -40,8 +40,7 @@ class LogAhead:
     def __init__(self, model: str, uri: str, columns: Columns, tools: Tools) -> None:
         self._model, self._uri, self._columns, self._tools = model, uri, columns, tools
         self._stack = ExitStack()
-        self._drafts: DailyDrafts | None = None
-        self._origin: Origin | None = None
+        self._drafted: tuple[DailyDrafts, Origin] | None = None
         self._rows = 0
 
     def close(self) -> None:
@@ -54,20 +53,22 @@ class LogAhead:
         :param inputs: What the model saw, row by row.
         :param data_digest: Of what is scored.
         """
-        if self._origin is None:
-            self._origin = Origin(
-                endpoint=self._model,
-                partition=stamp.partition,
-                model_digest=stamp.digest,
-                model_version=stamp.version,
-                data_digest=data_digest,
-                recorded=_order(self._model, self._uri, _NONE_YET, self._tools),
-            )
-        if self._drafts is None:
-            folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ml-lifecycle-log-"))
-            self._drafts = self._stack.enter_context(closing(DailyDrafts(Path(folder))))
-        self._drafts.add(_table(predictions, inputs, self._origin, self._columns, stamp.classes))
+        drafts, origin = self._drafted = self._drafted or self._begun(data_digest, stamp)
+        drafts.add(_table(predictions, inputs, origin, self._columns, stamp.classes))
         self._rows += predictions.num_rows
+
+    def _begun(self, data_digest: str, stamp: Stamp) -> tuple[DailyDrafts, Origin]:
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ml-lifecycle-log-"))
+        drafts = self._stack.enter_context(closing(DailyDrafts(Path(folder))))
+        origin = Origin(
+            endpoint=self._model,
+            partition=stamp.partition,
+            model_digest=stamp.digest,
+            model_version=stamp.version,
+            data_digest=data_digest,
+            recorded=_order(self._model, self._uri, _NONE_YET, self._tools),
+        )
+        return drafts, origin
 
     def written(self, scored: ScoredPartition) -> ScoredPartition:
         """Bring the published predictions into the log, all of them, however often it is asked for.
@@ -75,12 +76,15 @@ class LogAhead:
         Where what was drafted is not what was published, the log is made of that. Its bytes were checked a moment ago.
         """
         origin = log_origin(scored, self._tools)
-        drafts = self._drafts
-        if drafts is not None and drafts.is_whole and (self._origin, self._rows) == (origin, scored.rows):
+        drafts, drafted_for = self._drafted or (None, None)
+        if drafts is not None and drafts.is_whole and (drafted_for, self._rows) == (origin, scored.rows):
             drafts.publish(self._publish, "predictions", origin)
             return scored
         with self._tools.data.folder(scored.uri) as folder:
-            tables = lambda: ahead(_tables(folder, origin, self._columns, scored.classes))  # noqa: E731  # of two lines
+
+            def tables() -> Iterator[pa.Table]:
+                return ahead(_tables(folder, origin, self._columns, scored.classes))
+
             write_log_streamed(self._publish, "predictions", origin, tables)
         return scored
 
